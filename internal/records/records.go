@@ -1,0 +1,272 @@
+// Package records holds the metadata record of a file, the states it passes through and
+// the transitions between them (docs/contract.md, "The record" and "The transitions").
+//
+// A [Table] keeps the records. Package dynamo implements it on DynamoDB, package sqlite on
+// this disk; package recordstest is the one suite that both must pass.
+package records
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+)
+
+// State is where a file stands in its life.
+type State string
+
+// The states, as docs/contract.md names them. Deleted is final.
+const (
+	Placeholder State = "placeholder" // the record is made, the object not yet uploaded
+	Temporary   State = "temporary"   // uploaded, not stored: expires
+	Stored      State = "stored"      // permanent
+	Deleted     State = "deleted"     // the object is gone, the record stays
+)
+
+// Stamp is a time as a record holds it: "2006-01-02T15:04:05", UTC, truncated to the second,
+// without a zone. The empty Stamp is an attribute that is not set. A Stamp that was read may
+// hold any text: what counts for the state is that it is there; [Stamp.Time] says whether it
+// is a time.
+type Stamp string
+
+const stampLayout = "2006-01-02T15:04:05"
+
+// At returns t in the strict form in which stamps are written.
+func At(t time.Time) Stamp {
+	return Stamp(t.UTC().Truncate(time.Second).Format(stampLayout))
+}
+
+// IsSet reports whether the attribute is there at all.
+func (s Stamp) IsSet() bool { return s != "" }
+
+// Time reads s leniently: a fraction of a second and a trailing "Z" are allowed, since other
+// writers may leave them. The time is UTC.
+func (s Stamp) Time() (time.Time, error) {
+	t, err := time.Parse(stampLayout, strings.TrimSuffix(string(s), "Z"))
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%q is not a time of the form %s", string(s), stampLayout)
+	}
+	return t, nil
+}
+
+// Before reports whether s is a readable time before limit. A stamp that is not set or not
+// readable is before nothing, so that no sweep acts on a record it cannot date.
+func (s Stamp) Before(limit time.Time) bool {
+	t, err := s.Time()
+	return err == nil && t.Before(limit)
+}
+
+// Record is one file's metadata, the item of docs/contract.md, "The record".
+type Record struct {
+	ID   string
+	Name string
+	Type string // MIME type without parameters; empty until uploaded
+	Size int64  // bytes; -1 while not set
+	Meta string // a JSON object, as text; empty when not set
+
+	CreatedAt  Stamp
+	UploadedAt Stamp
+	StoredAt   Stamp
+	DeletedAt  Stamp
+
+	// Mistyped names the attributes that were there but not of the contract's DynamoDB type.
+	// Their value is kept as text where that is possible.
+	Mistyped []string
+}
+
+// State derives the state from which stamps are set. A stamp that is set but unreadable
+// counts as set: what somebody stored must not expire because its time is misspelt.
+func (r Record) State() State {
+	switch {
+	case r.DeletedAt.IsSet():
+		return Deleted
+	case r.StoredAt.IsSet():
+		return Stored
+	case r.UploadedAt.IsSet():
+		return Temporary
+	default:
+		return Placeholder
+	}
+}
+
+// MetaObject returns the metadata as a JSON object, nil when there is none. It fails when the
+// attribute holds anything else.
+func (r Record) MetaObject() (map[string]json.RawMessage, error) {
+	if r.Meta == "" {
+		return nil, nil
+	}
+	var object map[string]json.RawMessage
+	dec := json.NewDecoder(bytes.NewReader([]byte(r.Meta)))
+	if err := dec.Decode(&object); err != nil || object == nil || dec.More() {
+		return nil, errors.New("meta is not a JSON object")
+	}
+	return object, nil
+}
+
+// Malformed names the attributes whose value breaks the contract, in the order of the
+// contract's table; nil for a sound record.
+func (r Record) Malformed() []string {
+	bad := make(map[string]bool, len(r.Mistyped))
+	for _, name := range r.Mistyped {
+		bad[name] = true
+	}
+	if _, err := r.MetaObject(); err != nil {
+		bad["meta"] = true
+	}
+	stamps := map[string]Stamp{
+		"created_at": r.CreatedAt, "uploaded_at": r.UploadedAt,
+		"stored_at": r.StoredAt, "deleted_at": r.DeletedAt,
+	}
+	for name, s := range stamps {
+		if _, err := s.Time(); s.IsSet() && err != nil {
+			bad[name] = true
+		}
+	}
+	var names []string
+	for _, name := range []string{"name", "type", "size", "meta", "created_at", "uploaded_at", "stored_at", "deleted_at"} {
+		if bad[name] {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// Why a transition was refused. A [TransitionError] wraps one of them.
+var (
+	ErrExists      = errors.New("the id is taken")
+	ErrNotFound    = errors.New("no such file")
+	ErrDeleted     = errors.New("deleted")
+	ErrStored      = errors.New("stored")
+	ErrUploaded    = errors.New("uploaded")
+	ErrNotUploaded = errors.New("not uploaded yet")
+	ErrNotDue      = errors.New("not due yet")
+)
+
+// TransitionError says that the condition of a write did not hold, so that nothing was
+// written.
+type TransitionError struct {
+	ID      string
+	Reason  error  // one of the Err variables of this package
+	Current Record // what the table holds; the zero Record for ErrNotFound
+}
+
+func (e *TransitionError) Error() string { return fmt.Sprintf("file %q: %v", e.ID, e.Reason) }
+
+// Unwrap returns the reason, for errors.Is.
+func (e *TransitionError) Unwrap() error { return e.Reason }
+
+// Upload is what is known of an object once it is in the bucket.
+type Upload struct {
+	At   Stamp  // when it was uploaded
+	Type string // MIME type
+	Size int64  // bytes
+	// Store also sets stored_at, to the same time: the setting "store on load", or an upload
+	// that is asked to store at once.
+	Store bool
+}
+
+// Filter selects records for [Table.Scan]: those for which at least one of the set limits
+// holds. The zero Filter selects every record. Limits are compared with the stored text, so a
+// page may hold a record whose stamp is unreadable; the caller looks at it before it acts.
+type Filter struct {
+	// UploadedBefore selects temporary files uploaded before the limit.
+	UploadedBefore Stamp
+	// CreatedBefore selects placeholders made before the limit. Placeholders without created_at
+	// (made by the API) have no known age and are never selected by it.
+	CreatedBefore Stamp
+	// DeletedSince selects deleted files with deleted_at at or after the limit.
+	DeletedSince Stamp
+}
+
+// IsZero reports whether f selects every record.
+func (f Filter) IsZero() bool { return f == Filter{} }
+
+// Table keeps the records. Every transition is one conditional write on one record: two
+// callers may try it at the same time, one of them wins, and the other gets a
+// [*TransitionError] that says what it lost to. No transition but Create ever makes a record.
+// Attributes that a transition does not name are left as they are.
+//
+// Errors other than *TransitionError are those of the service behind the table.
+type Table interface {
+	// Create makes the placeholder r: ID, Name, CreatedAt and, where set, Meta; no other field
+	// is written. ErrExists when the id is taken, in whatever state.
+	Create(ctx context.Context, r Record) error
+
+	// Uploaded sets uploaded_at, type and size, and with u.Store stored_at unless that is set
+	// already. ErrNotFound, ErrDeleted.
+	Uploaded(ctx context.Context, id string, u Upload) (Record, error)
+
+	// Store sets stored_at to at unless it is set already. Where uploaded_at is missing and
+	// missing is not nil, the same write fills in uploaded_at, type and size from it; u.Store is
+	// ignored. ErrNotFound, ErrDeleted; ErrNotUploaded where uploaded_at is missing and missing is nil.
+	Store(ctx context.Context, id string, at Stamp, missing *Upload) (Record, error)
+
+	// Delete sets deleted_at to at unless it is set already. ErrNotFound.
+	Delete(ctx context.Context, id string, at Stamp) (Record, error)
+
+	// Discard removes the record of a placeholder altogether: the upload it was made for has
+	// failed and nobody was told its id. ErrNotFound; ErrUploaded, ErrStored or ErrDeleted when
+	// it is no placeholder any more.
+	Discard(ctx context.Context, id string) error
+
+	// Expire claims a temporary file: it sets deleted_at to at when uploaded_at is before
+	// uploadedBefore and the file is neither stored nor deleted. ErrNotFound, ErrNotUploaded,
+	// ErrStored, ErrDeleted, ErrNotDue.
+	Expire(ctx context.Context, id string, at, uploadedBefore Stamp) (Record, error)
+
+	// Abandon claims a placeholder: it sets deleted_at to at when created_at is before
+	// createdBefore and the file is neither uploaded nor stored nor deleted. ErrNotFound,
+	// ErrUploaded, ErrStored, ErrDeleted, ErrNotDue.
+	Abandon(ctx context.Context, id string, at, createdBefore Stamp) (Record, error)
+
+	// Get returns the records of ids, by id. Ids may be many, and given twice. An id without a
+	// record has no entry. The read is consistent: it sees every write that ended before it.
+	Get(ctx context.Context, ids []string) (map[string]Record, error)
+
+	// Scan returns the selected records, a page at a time and every page. The order is the
+	// table's own. It ends after the first error. A write made while it runs may or may not
+	// show. Pages may be empty. Meta may be left out of the records.
+	Scan(ctx context.Context, f Filter) iter.Seq2[[]Record, error]
+}
+
+// Refusal returns why a write was refused: the first of checks that current fails. found is
+// false where there is no record. Both implementations call it after a refused write, so that
+// they name the same reason for the same record.
+func Refusal(id string, found bool, current Record, checks ...func(Record) error) *TransitionError {
+	e := &TransitionError{ID: id, Current: current, Reason: ErrNotFound}
+	if !found {
+		return e
+	}
+	for _, check := range checks {
+		if err := check(current); err != nil {
+			e.Reason = err
+			return e
+		}
+	}
+	// The record changed between the refused write and the read that came to explain it.
+	e.Reason = ErrNotDue
+	return e
+}
+
+// NotDeleted fails with ErrDeleted.
+func NotDeleted(r Record) error { return unless(!r.DeletedAt.IsSet(), ErrDeleted) }
+
+// NotStored fails with ErrStored.
+func NotStored(r Record) error { return unless(!r.StoredAt.IsSet(), ErrStored) }
+
+// NotUploaded fails with ErrUploaded.
+func NotUploaded(r Record) error { return unless(!r.UploadedAt.IsSet(), ErrUploaded) }
+
+// IsUploaded fails with ErrNotUploaded.
+func IsUploaded(r Record) error { return unless(r.UploadedAt.IsSet(), ErrNotUploaded) }
+
+func unless(holds bool, reason error) error {
+	if holds {
+		return nil
+	}
+	return reason
+}

@@ -1,0 +1,275 @@
+package transfer
+
+import (
+	"context"
+	"crypto/md5"  //nolint:gosec // an ETag is an MD5: compared, not trusted
+	"crypto/sha1" //nolint:gosec // as above, a checksum that S3 may hold
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"hash/crc32"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/minio/crc64nvme"
+)
+
+// Download writes the object under key to w, in order. size is the number of bytes that the
+// object must have, -1 where it isn't known. A body that breaks off is continued from where it
+// broke, with If-Match on the ETag, so that all bytes are of one version of the object.
+//
+// What was written is verified against the checksum that S3 holds; only after a nil error is it
+// right. ErrSize, ErrChecksum and ErrChanged say how it is wrong. Errors of w are returned as
+// they are.
+func (e *Engine) Download(ctx context.Context, key string, size int64, w io.Writer, progress Progress) (Object, error) {
+	d := &download{engine: e, key: key, want: size, w: w, progress: progress}
+	for try := 0; ; try++ {
+		before := d.offset
+		err := d.run(ctx)
+		if err == nil {
+			return d.verify()
+		}
+		if ctx.Err() != nil {
+			return Object{}, context.Cause(ctx)
+		}
+		if d.offset > before {
+			try = 0
+		}
+		broken, isBroken := errors.AsType[*brokenBody](err)
+		if try+1 >= e.attempts() || !isBroken && !worthRetrying(err) {
+			if isBroken {
+				err = broken.err
+			}
+			return Object{}, err
+		}
+		if err := wait(ctx, e.backoff(try)); err != nil {
+			return Object{}, err
+		}
+	}
+}
+
+// brokenBody is an answer that began well and broke off: worth continuing.
+type brokenBody struct{ err error }
+
+func (e *brokenBody) Error() string { return e.err.Error() }
+func (e *brokenBody) Unwrap() error { return e.err }
+
+type download struct {
+	engine   *Engine
+	key      string
+	want     int64
+	w        io.Writer
+	progress Progress
+
+	etag   string
+	size   int64
+	offset int64
+	check  verifier
+}
+
+// run asks for what is missing and writes it.
+func (d *download) run(ctx context.Context) error {
+	e := d.engine
+	in := &s3.GetObjectInput{Bucket: &e.Bucket, Key: &d.key, ChecksumMode: types.ChecksumModeEnabled}
+	resumed := d.check != nil
+	if resumed {
+		if d.offset == d.size {
+			return nil
+		}
+		if d.etag == "" {
+			return fmt.Errorf("%w: broken off at byte %d, and without an ETag it can't be continued", io.ErrUnexpectedEOF, d.offset)
+		}
+		in.IfMatch = &d.etag
+		in.Range = aws.String("bytes=" + strconv.FormatInt(d.offset, 10) + "-")
+	}
+	out, err := e.S3.GetObject(ctx, in, once)
+	if err != nil {
+		if statusOf(err) == 412 {
+			return fmt.Errorf("object %q %w", d.key, ErrChanged)
+		}
+		return err
+	}
+	defer func() { _ = out.Body.Close() }()
+
+	if !resumed {
+		d.etag, d.size = aws.ToString(out.ETag), aws.ToInt64(out.ContentLength)
+		if d.want >= 0 && d.size != d.want {
+			return fmt.Errorf("%w: the object has %d bytes, its record says %d", ErrSize, d.size, d.want)
+		}
+		if d.check, err = e.verifierFor(ctx, d.key, out); err != nil {
+			return err
+		}
+	} else if !strings.HasPrefix(aws.ToString(out.ContentRange), fmt.Sprintf("bytes %d-", d.offset)) {
+		return fmt.Errorf("asked for bytes from %d, the server sent %q", d.offset, aws.ToString(out.ContentRange))
+	}
+	return d.copy(out.Body)
+}
+
+func (d *download) copy(body io.Reader) error {
+	buf := d.engine.copyBuffer()
+	defer d.engine.buffers.Put(buf)
+	for {
+		n, err := body.Read(*buf)
+		if n > 0 {
+			chunk := (*buf)[:n]
+			if d.offset+int64(n) > d.size {
+				return fmt.Errorf("%w: more than the announced %d bytes", ErrSize, d.size)
+			}
+			if _, err := d.w.Write(chunk); err != nil {
+				return err
+			}
+			d.check.write(chunk)
+			d.offset += int64(n)
+			d.progress.add(int64(n))
+		}
+		switch {
+		case errors.Is(err, io.EOF) && d.offset == d.size:
+			return nil
+		case errors.Is(err, io.EOF):
+			return &brokenBody{fmt.Errorf("%w: %d of %d bytes arrived", io.ErrUnexpectedEOF, d.offset, d.size)}
+		case err != nil:
+			return &brokenBody{fmt.Errorf("after %d of %d bytes: %w", d.offset, d.size, err)}
+		}
+	}
+}
+
+func (d *download) verify() (Object, error) {
+	if d.offset != d.size {
+		return Object{}, fmt.Errorf("%w: %d bytes of %d", ErrSize, d.offset, d.size)
+	}
+	algorithm, ok := d.check.verify()
+	if !ok {
+		return Object{}, fmt.Errorf("%w: what arrived does not have the %s that S3 holds", ErrChecksum, algorithm)
+	}
+	return Object{Size: d.size, ETag: d.etag, Verified: algorithm}, nil
+}
+
+// verifier compares a body with what S3 holds of it.
+type verifier interface {
+	write(p []byte)
+	// verify returns the algorithm, empty where the server holds nothing to compare with.
+	verify() (algorithm string, ok bool)
+}
+
+// verifierFor picks the strongest thing that the answer allows: a checksum of the full object,
+// the checksums of its parts, or an ETag that is an MD5.
+func (e *Engine) verifierFor(ctx context.Context, key string, out *s3.GetObjectOutput) (verifier, error) {
+	for _, c := range []struct {
+		algorithm string
+		value     *string
+		hash      func() hash.Hash
+	}{
+		{"CRC64NVME", out.ChecksumCRC64NVME, func() hash.Hash { return crc64nvme.New() }},
+		{"CRC32C", out.ChecksumCRC32C, func() hash.Hash { return crc32.New(crc32.MakeTable(crc32.Castagnoli)) }},
+		{"CRC32", out.ChecksumCRC32, func() hash.Hash { return crc32.NewIEEE() }},
+		{"SHA256", out.ChecksumSHA256, sha256.New},
+		{"SHA1", out.ChecksumSHA1, sha1.New},
+	} {
+		value := aws.ToString(c.value)
+		if value == "" {
+			continue
+		}
+		if sum, _, composite := strings.Cut(value, "-"); composite || out.ChecksumType == types.ChecksumTypeComposite {
+			return e.compositeVerifier(ctx, key, c.algorithm, sum, c.hash)
+		}
+		return &fullVerifier{algorithm: c.algorithm, want: value, hash: c.hash(), encode: base64.StdEncoding.EncodeToString}, nil
+	}
+	// An ETag of 32 hexadecimal digits is the MD5 of the object, unless it is encrypted with a key
+	// of KMS or of the customer (Amazon S3 API Reference, "Object").
+	etag := strings.Trim(aws.ToString(out.ETag), `"`)
+	if _, err := hex.DecodeString(etag); err == nil && len(etag) == 2*md5.Size &&
+		out.SSECustomerAlgorithm == nil && (out.ServerSideEncryption == "" || out.ServerSideEncryption == types.ServerSideEncryptionAes256) {
+		return &fullVerifier{algorithm: "MD5", want: strings.ToLower(etag), hash: md5.New(), encode: hex.EncodeToString}, nil //nolint:gosec // see the import
+	}
+	return sizeOnly{}, nil
+}
+
+type fullVerifier struct {
+	algorithm string
+	want      string
+	hash      hash.Hash
+	encode    func([]byte) string
+}
+
+func (v *fullVerifier) write(p []byte) { _, _ = v.hash.Write(p) } // a hash never fails
+
+func (v *fullVerifier) verify() (string, bool) {
+	return v.algorithm, v.encode(v.hash.Sum(nil)) == v.want
+}
+
+type sizeOnly struct{}
+
+func (sizeOnly) write([]byte)           {}
+func (sizeOnly) verify() (string, bool) { return "", true }
+
+// compositeVerifier recomputes a checksum of checksums. It needs the sizes of the parts, which
+// the server may not tell; then only the size is compared.
+func (e *Engine) compositeVerifier(ctx context.Context, key, algorithm, want string, newHash func() hash.Hash) (verifier, error) {
+	v := &partsVerifier{algorithm: algorithm, want: want, newHash: newHash, part: newHash(), whole: newHash()}
+	in := &s3.GetObjectAttributesInput{
+		Bucket: &e.Bucket, Key: &key,
+		ObjectAttributes: []types.ObjectAttributes{types.ObjectAttributesObjectParts},
+	}
+	for {
+		out, err := e.S3.GetObjectAttributes(ctx, in)
+		if err != nil {
+			if refused(err) {
+				return sizeOnly{}, nil
+			}
+			return nil, err
+		}
+		if out.ObjectParts == nil || len(out.ObjectParts.Parts) == 0 {
+			return sizeOnly{}, nil
+		}
+		for _, p := range out.ObjectParts.Parts {
+			v.sizes = append(v.sizes, aws.ToInt64(p.Size))
+		}
+		if !aws.ToBool(out.ObjectParts.IsTruncated) {
+			return v, nil
+		}
+		in.PartNumberMarker = out.ObjectParts.NextPartNumberMarker
+	}
+}
+
+type partsVerifier struct {
+	algorithm   string
+	want        string
+	newHash     func() hash.Hash
+	sizes       []int64 // of the parts still to come
+	filled      int64   // bytes of the current part
+	part, whole hash.Hash
+}
+
+func (v *partsVerifier) write(p []byte) {
+	for len(p) > 0 && len(v.sizes) > 0 {
+		n := min(int64(len(p)), v.sizes[0]-v.filled)
+		_, _ = v.part.Write(p[:n])
+		p, v.filled = p[n:], v.filled+n
+		if v.filled == v.sizes[0] {
+			_, _ = v.whole.Write(v.part.Sum(nil))
+			v.part, v.sizes, v.filled = v.newHash(), v.sizes[1:], 0
+		}
+	}
+}
+
+func (v *partsVerifier) verify() (string, bool) {
+	return v.algorithm, base64.StdEncoding.EncodeToString(v.whole.Sum(nil)) == v.want
+}
+
+// statusOf returns the HTTP status of an answer that is an error, 0 where there was no answer.
+func statusOf(err error) int {
+	if resp, ok := errors.AsType[interface {
+		error
+		HTTPStatusCode() int
+	}](err); ok {
+		return resp.HTTPStatusCode()
+	}
+	return 0
+}

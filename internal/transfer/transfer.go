@@ -1,0 +1,267 @@
+// Package transfer moves the bytes of objects between this machine and one S3 bucket:
+// uploads of files and streams, whole or in parts, and downloads, all verified against the
+// checksum that S3 computes itself. It knows nothing of records.
+//
+// Bodies are sent as UNSIGNED-PAYLOAD with a CRC-64/NVME of our own (Amazon S3 User Guide,
+// "Checking object integrity"): S3 refuses a body that does not match it, and the second pass
+// over every body that a SHA-256 signature costs is saved. Bodies are retried here and not by
+// the SDK, because only the caller of each try knows whether an object may have come of it.
+//
+// Nothing here limits the time of a transfer. A server that falls silent is given up by the
+// connection (package client, HTTPClient), and the try that it carried is repeated.
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go"
+)
+
+// Defaults of an [Engine].
+const (
+	DefaultConcurrency = 8
+	DefaultPartSize    = 16 << 20 // bytes
+	DefaultAttempts    = 5
+)
+
+// Limits of S3 (Amazon S3 User Guide, "Amazon S3 multipart upload limits").
+const (
+	MinPartSize   = 5 << 20 // bytes, but for the last part
+	MaxParts      = 10_000
+	MaxObjectSize = 5 << 40 // bytes
+)
+
+// cleanupTimeout bounds what is done to leave nothing behind after a failure or an interrupt.
+const cleanupTimeout = 15 * time.Second
+
+// Errors of transfers, for errors.Is.
+var (
+	// ErrChanged says that the source changed while it was being read.
+	ErrChanged = errors.New("changed while it was being transferred")
+	// ErrChecksum says that what arrived is not what S3 holds.
+	ErrChecksum = errors.New("checksum mismatch")
+	// ErrSize says that the number of bytes is not the expected one.
+	ErrSize = errors.New("size mismatch")
+	// ErrTooLarge says that the object would exceed what S3 can hold.
+	ErrTooLarge = errors.New("larger than 5 TiB, the largest object that S3 holds")
+)
+
+// Outcome is what a failed upload may have left in the bucket.
+type Outcome int
+
+// The outcomes, from certain to uncertain.
+const (
+	NotWritten Outcome = iota // no object came of it, and none will
+	Written                   // the object is there
+	Unknown                   // everything was sent and no answer came: it may be there, or appear
+)
+
+// UploadError is a failed upload. No multipart upload is left behind, unless Leftover says why
+// one could not be removed.
+type UploadError struct {
+	Err      error
+	Outcome  Outcome
+	Leftover error
+}
+
+func (e *UploadError) Error() string {
+	if e.Leftover != nil {
+		return fmt.Sprintf("%v (and a multipart upload may be left: %v)", e.Err, e.Leftover)
+	}
+	return e.Err.Error()
+}
+
+// Unwrap returns the cause.
+func (e *UploadError) Unwrap() error { return e.Err }
+
+// Object is what a transfer learnt about an object.
+type Object struct {
+	Size int64  // bytes
+	ETag string // with its quotes, as S3 writes it
+	// Verified names the checksum that was compared from end to end: "CRC64NVME", "MD5" and so
+	// on; empty when the server holds none, and only the size could be compared.
+	Verified string
+}
+
+// Progress is told of every byte that moved: n is negative where a failed attempt has to be
+// sent again. It is called from several goroutines at once. A nil Progress is allowed.
+type Progress func(n int64)
+
+func (p Progress) add(n int64) {
+	if p != nil && n != 0 {
+		p(n)
+	}
+}
+
+// Engine transfers the objects of one bucket. The zero value of every field but S3 and Bucket
+// means the default. An Engine is safe for concurrent use.
+type Engine struct {
+	S3          *s3.Client
+	Bucket      string
+	PartSize    int64 // bytes; files larger than one part are sent in parts
+	Concurrency int   // parts in flight for one file
+	Attempts    int   // tries for one body
+	// Backoff is how long to wait after try number 0, 1, ... failed.
+	Backoff func(try int) time.Duration
+
+	buffers sync.Pool
+}
+
+func (e *Engine) partSize() int64 {
+	if e.PartSize > 0 {
+		return max(e.PartSize, MinPartSize)
+	}
+	return DefaultPartSize
+}
+
+func (e *Engine) concurrency() int {
+	if e.Concurrency > 0 {
+		return e.Concurrency
+	}
+	return DefaultConcurrency
+}
+
+func (e *Engine) attempts() int {
+	if e.Attempts > 0 {
+		return e.Attempts
+	}
+	return DefaultAttempts
+}
+
+// backoff is "full jitter" over an exponential (AWS Architecture Blog, "Exponential Backoff And
+// Jitter").
+func (e *Engine) backoff(try int) time.Duration {
+	if e.Backoff != nil {
+		return e.Backoff(try)
+	}
+	ceiling := min(100*time.Millisecond<<try, 10*time.Second)
+	return rand.N(ceiling) + time.Millisecond
+}
+
+// copyBuffer returns a buffer for copying and hashing, to be given back with Put. 1 MiB: the
+// 32 KiB of io.Copy cost two to three times the CPU (docs/performance.md).
+func (e *Engine) copyBuffer() *[]byte {
+	if b, ok := e.buffers.Get().(*[]byte); ok {
+		return b
+	}
+	b := make([]byte, 1<<20)
+	return &b
+}
+
+// body counts what one try reads of it.
+type body struct {
+	*io.SectionReader
+	progress Progress
+	sent     atomic.Int64 // bytes read at the most advanced position
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.SectionReader.Read(p)
+	if n > 0 {
+		b.sent.Add(int64(n))
+		b.progress.add(int64(n))
+	}
+	return n, err
+}
+
+func (b *body) Seek(offset int64, whence int) (int64, error) {
+	pos, err := b.SectionReader.Seek(offset, whence)
+	if err == nil && pos == 0 {
+		b.progress.add(-b.sent.Swap(0))
+	}
+	return pos, err
+}
+
+// WriteTo is hidden from SectionReader's method set on purpose: every byte must pass Read.
+func (b *body) WriteTo(w io.Writer) (int64, error) {
+	return io.Copy(w, struct{ io.Reader }{b})
+}
+
+// send tries to send a body until it is accepted, refused for good, or the tries are used up.
+// The outcome is Unknown when any failed try sent the body whole and no answer refused it.
+func (e *Engine) send(ctx context.Context, r io.ReaderAt, size int64, progress Progress,
+	put func(ctx context.Context, body io.ReadSeeker) error,
+) (outcome Outcome, err error) {
+	for try := 0; ; try++ {
+		b := &body{SectionReader: io.NewSectionReader(r, 0, size), progress: progress}
+		err = put(ctx, b)
+		if err == nil {
+			return Written, nil
+		}
+		sent := b.sent.Load()
+		if sent >= size && !refused(err) {
+			outcome = Unknown
+		}
+		progress.add(-sent)
+		if ctx.Err() != nil {
+			return outcome, context.Cause(ctx)
+		}
+		if try+1 >= e.attempts() || !worthRetrying(err) {
+			return outcome, err
+		}
+		if err := wait(ctx, e.backoff(try)); err != nil {
+			return outcome, err
+		}
+	}
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// refused reports whether it is certain that nothing was written: there was no connection, or the
+// server answered that it would not. After a 500 or a 504 the write may have happened all the
+// same.
+func refused(err error) bool {
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+		return true
+	}
+	if resp, ok := errors.AsType[*awshttp.ResponseError](err); ok {
+		status := resp.HTTPStatusCode()
+		return status >= 300 && status < 500 || status == http.StatusServiceUnavailable || status == http.StatusNotImplemented
+	}
+	return false
+}
+
+// worthRetrying asks the SDK's classifier, and knows two codes more: a body that arrived
+// damaged, and a request that took the server too long to receive.
+func worthRetrying(err error) bool {
+	if errors.Is(err, ErrChanged) {
+		return false
+	}
+	if api, ok := errors.AsType[smithy.APIError](err); ok {
+		switch api.ErrorCode() {
+		case "BadDigest", "XAmzContentChecksumMismatch", "RequestTimeout", "IncompleteBody":
+			return true
+		}
+	}
+	return retry.NewStandard().IsErrorRetryable(err)
+}
+
+// once turns off the SDK's own retries for calls that [Engine.send] repeats, and the hashing of
+// the body for the signature.
+func once(o *s3.Options) {
+	o.Retryer = aws.NopRetryer{}
+	o.APIOptions = append(o.APIOptions, v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware)
+}
