@@ -6,7 +6,6 @@
 package records
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -100,8 +99,7 @@ func (r Record) MetaObject() (map[string]json.RawMessage, error) {
 		return nil, nil
 	}
 	var object map[string]json.RawMessage
-	dec := json.NewDecoder(bytes.NewReader([]byte(r.Meta)))
-	if err := dec.Decode(&object); err != nil || object == nil || dec.More() {
+	if err := json.Unmarshal([]byte(r.Meta), &object); err != nil || object == nil {
 		return nil, errors.New("meta is not a JSON object")
 	}
 	return object, nil

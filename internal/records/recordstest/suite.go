@@ -1,0 +1,924 @@
+// Package recordstest is the contract suite of [records.Table], with helpers for tests that
+// need a table full of records.
+package recordstest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/designfultech/filestore/internal/records"
+)
+
+// Attributes is implemented by tables under test that can hold attributes which package
+// records does not know. The suite then shows that no transition loses them.
+type Attributes interface {
+	SetAttribute(t *testing.T, id, name, value string)
+	Attribute(t *testing.T, id, name string) string
+}
+
+// The times of the suite. Files are made at created and uploaded at uploaded; every
+// transition has a time of its own, so that a record tells which one has written it.
+const (
+	created  records.Stamp = "2026-01-02T03:00:00"
+	uploaded records.Stamp = "2026-01-02T03:10:00"
+	stored   records.Stamp = "2026-01-02T03:20:00"
+	deleted  records.Stamp = "2026-01-02T03:30:00"
+	now      records.Stamp = "2026-01-02T05:00:00"
+	later    records.Stamp = "2026-01-02T06:00:00"
+)
+
+// Run runs the suite of docs/contract.md, "The transitions", on the tables that open makes:
+// each one must be empty and is used by one subtest only. To see the bounds of pages, its
+// pages should be small: at most 20 records in a page of Scan.
+func Run(t *testing.T, open func(t *testing.T) records.Table) {
+	t.Run("transitions", func(t *testing.T) { testTransitions(t, open(t)) })
+	t.Run("create", func(t *testing.T) { testCreate(t, open(t)) })
+	t.Run("text", func(t *testing.T) { testText(t, open(t)) })
+	t.Run("strict stamps", func(t *testing.T) { testStrictStamps(t, open(t)) })
+	t.Run("unusable ids", func(t *testing.T) { testUnusableIDs(t, open(t)) })
+	t.Run("limits", func(t *testing.T) { testLimits(t, open(t)) })
+	t.Run("get", func(t *testing.T) { testGet(t, open(t)) })
+	t.Run("scan", func(t *testing.T) { testScan(t, open(t)) })
+	t.Run("scan ends early", func(t *testing.T) { testScanEndsEarly(t, open(t)) })
+	t.Run("canceled", func(t *testing.T) { testCanceled(t, open(t)) })
+	t.Run("races", func(t *testing.T) { testRaces(t, open(t)) })
+	t.Run("unknown attributes", func(t *testing.T) { testUnknownAttributes(t, open(t)) })
+}
+
+// upload is the upload of every file of the suite.
+func upload(store bool) records.Upload {
+	return records.Upload{At: uploaded, Type: "image/png", Size: 3 << 32, Store: store}
+}
+
+func placeholder(id string) records.Record {
+	return records.Record{ID: id, Name: "holiday.png", Size: -1, Meta: `{"path":"a/b"}`, CreatedAt: created}
+}
+
+func temporary(id string) records.Record {
+	r := placeholder(id)
+	r.UploadedAt, r.Type, r.Size = uploaded, "image/png", 3<<32
+	return r
+}
+
+func with(r records.Record, change func(*records.Record)) records.Record {
+	change(&r)
+	return r
+}
+
+// put brings a file into the state of want, by the transitions that lead there.
+func put(t *testing.T, table records.Table, want records.Record) {
+	t.Helper()
+	ctx := t.Context()
+	if err := table.Create(ctx, want); err != nil {
+		t.Fatal(err)
+	}
+	if want.UploadedAt.IsSet() {
+		if _, err := table.Uploaded(ctx, want.ID, records.Upload{At: want.UploadedAt, Type: want.Type, Size: want.Size}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want.StoredAt.IsSet() {
+		if _, err := table.Store(ctx, want.ID, want.StoredAt, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want.DeletedAt.IsSet() {
+		if _, err := table.Delete(ctx, want.ID, want.DeletedAt); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(&want, read(t, table, want.ID)); diff != "" {
+		t.Fatalf("file to begin with (-want +got):\n%s", diff)
+	}
+}
+
+// read returns the record of id, nil when there is none.
+func read(t *testing.T, table records.Table, id string) *records.Record {
+	t.Helper()
+	found, err := table.Get(t.Context(), []string{id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, ok := found[id]
+	if !ok {
+		return nil
+	}
+	return &r
+}
+
+// testTransitions is the table of docs/contract.md, "The transitions": each of them on a file
+// in each of the states.
+func testTransitions(t *testing.T, table records.Table) {
+	states := []struct {
+		name string
+		make func(id string) records.Record // nil: there is no record
+	}{
+		{"unknown", nil},
+		{"placeholder", placeholder},
+		{"temporary", temporary},
+		{"stored", func(id string) records.Record {
+			return with(temporary(id), func(r *records.Record) { r.StoredAt = stored })
+		}},
+		{"deleted placeholder", func(id string) records.Record {
+			return with(placeholder(id), func(r *records.Record) { r.DeletedAt = deleted })
+		}},
+		{"deleted temporary", func(id string) records.Record {
+			return with(temporary(id), func(r *records.Record) { r.DeletedAt = deleted })
+		}},
+		{"deleted stored", func(id string) records.Record {
+			return with(temporary(id), func(r *records.Record) { r.StoredAt, r.DeletedAt = stored, deleted })
+		}},
+	}
+
+	// What a transition does: the reason for which it is refused, or else what it changes.
+	type outcome struct {
+		refused error
+		change  func(*records.Record)
+	}
+	refused := func(reason error) outcome { return outcome{refused: reason} }
+	change := func(f func(*records.Record)) outcome { return outcome{change: f} }
+	nothing := change(func(*records.Record) {})
+	reupload := func(r *records.Record) { r.UploadedAt, r.Type, r.Size = now, "text/plain", 0 }
+
+	transitions := []struct {
+		name string
+		do   func(ctx context.Context, id string) (records.Record, error)
+		want [7]outcome // in the order of states
+	}{
+		{
+			"uploaded",
+			func(ctx context.Context, id string) (records.Record, error) {
+				return table.Uploaded(ctx, id, records.Upload{At: now, Type: "text/plain", Size: 0})
+			},
+			[7]outcome{
+				refused(records.ErrNotFound), change(reupload), change(reupload), change(reupload),
+				refused(records.ErrDeleted), refused(records.ErrDeleted), refused(records.ErrDeleted),
+			},
+		},
+		{
+			"uploaded, store on load",
+			func(ctx context.Context, id string) (records.Record, error) {
+				return table.Uploaded(ctx, id, records.Upload{At: now, Type: "text/plain", Size: 0, Store: true})
+			},
+			[7]outcome{
+				refused(records.ErrNotFound),
+				change(func(r *records.Record) { reupload(r); r.StoredAt = now }),
+				change(func(r *records.Record) { reupload(r); r.StoredAt = now }),
+				change(reupload), // the first stored_at stays
+				refused(records.ErrDeleted), refused(records.ErrDeleted), refused(records.ErrDeleted),
+			},
+		},
+		{
+			"store",
+			func(ctx context.Context, id string) (records.Record, error) { return table.Store(ctx, id, now, nil) },
+			[7]outcome{
+				refused(records.ErrNotFound), refused(records.ErrNotUploaded),
+				change(func(r *records.Record) { r.StoredAt = now }),
+				nothing,
+				refused(records.ErrDeleted), refused(records.ErrDeleted), refused(records.ErrDeleted),
+			},
+		},
+		{
+			"store, upload filled in",
+			func(ctx context.Context, id string) (records.Record, error) {
+				// Store has no say here: a file that is filled in is stored at the time of the store.
+				return table.Store(ctx, id, now, new(upload(true)))
+			},
+			[7]outcome{
+				refused(records.ErrNotFound),
+				change(func(r *records.Record) { *r = temporary(r.ID); r.StoredAt = now }),
+				change(func(r *records.Record) { r.StoredAt = now }),
+				nothing,
+				refused(records.ErrDeleted), refused(records.ErrDeleted), refused(records.ErrDeleted),
+			},
+		},
+		{
+			"store, other upload known already",
+			func(ctx context.Context, id string) (records.Record, error) {
+				return table.Store(ctx, id, now, &records.Upload{At: now, Type: "text/plain", Size: 7})
+			},
+			[7]outcome{
+				refused(records.ErrNotFound),
+				change(func(r *records.Record) { r.UploadedAt, r.Type, r.Size, r.StoredAt = now, "text/plain", 7, now }),
+				change(func(r *records.Record) { r.StoredAt = now }),
+				nothing,
+				refused(records.ErrDeleted), refused(records.ErrDeleted), refused(records.ErrDeleted),
+			},
+		},
+		{
+			"delete",
+			func(ctx context.Context, id string) (records.Record, error) { return table.Delete(ctx, id, now) },
+			[7]outcome{
+				refused(records.ErrNotFound),
+				change(func(r *records.Record) { r.DeletedAt = now }),
+				change(func(r *records.Record) { r.DeletedAt = now }),
+				change(func(r *records.Record) { r.DeletedAt = now }),
+				nothing, nothing, nothing, // the first deleted_at stays
+			},
+		},
+		{
+			"expire",
+			func(ctx context.Context, id string) (records.Record, error) {
+				return table.Expire(ctx, id, now, now)
+			},
+			[7]outcome{
+				refused(records.ErrNotFound), refused(records.ErrNotUploaded),
+				change(func(r *records.Record) { r.DeletedAt = now }),
+				refused(records.ErrStored),
+				refused(records.ErrDeleted), refused(records.ErrDeleted), refused(records.ErrDeleted),
+			},
+		},
+		{
+			"expire, too early",
+			func(ctx context.Context, id string) (records.Record, error) {
+				return table.Expire(ctx, id, now, uploaded)
+			},
+			[7]outcome{
+				refused(records.ErrNotFound), refused(records.ErrNotUploaded), refused(records.ErrNotDue),
+				refused(records.ErrStored),
+				refused(records.ErrDeleted), refused(records.ErrDeleted), refused(records.ErrDeleted),
+			},
+		},
+		{
+			"abandon",
+			func(ctx context.Context, id string) (records.Record, error) {
+				return table.Abandon(ctx, id, now, now)
+			},
+			[7]outcome{
+				refused(records.ErrNotFound),
+				change(func(r *records.Record) { r.DeletedAt = now }),
+				refused(records.ErrUploaded), refused(records.ErrStored),
+				refused(records.ErrDeleted), refused(records.ErrDeleted), refused(records.ErrDeleted),
+			},
+		},
+		{
+			"abandon, too early",
+			func(ctx context.Context, id string) (records.Record, error) {
+				return table.Abandon(ctx, id, now, created)
+			},
+			[7]outcome{
+				refused(records.ErrNotFound), refused(records.ErrNotDue),
+				refused(records.ErrUploaded), refused(records.ErrStored),
+				refused(records.ErrDeleted), refused(records.ErrDeleted), refused(records.ErrDeleted),
+			},
+		},
+		{
+			"create again",
+			func(ctx context.Context, id string) (records.Record, error) {
+				r := records.Record{ID: id, Name: "other.txt", Size: -1, CreatedAt: now}
+				return r, table.Create(ctx, r)
+			},
+			[7]outcome{
+				change(func(r *records.Record) { *r = records.Record{ID: r.ID, Name: "other.txt", Size: -1, CreatedAt: now} }),
+				refused(records.ErrExists), refused(records.ErrExists), refused(records.ErrExists),
+				refused(records.ErrExists), refused(records.ErrExists), refused(records.ErrExists),
+			},
+		},
+	}
+
+	for i, transition := range transitions {
+		for j, state := range states {
+			t.Run(transition.name+"/"+state.name, func(t *testing.T) {
+				id := fmt.Sprintf("transition%02d%02d", i, j)
+				before := records.Record{ID: id}
+				if state.make != nil {
+					before = state.make(id)
+					put(t, table, before)
+				}
+				want := transition.want[j]
+
+				got, err := transition.do(t.Context(), id)
+
+				if want.refused != nil {
+					checkRefusal(t, err, id, want.refused, before)
+					checkUnchanged(t, table, id, state.make != nil, before)
+					return
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				after := with(before, want.change)
+				if diff := cmp.Diff(after, got); diff != "" {
+					t.Errorf("returned (-want +got):\n%s", diff)
+				}
+				if diff := cmp.Diff(&after, read(t, table, id)); diff != "" {
+					t.Errorf("record (-want +got):\n%s", diff)
+				}
+			})
+		}
+	}
+
+	// Discard is the one that leaves no record to compare.
+	for j, want := range []error{
+		records.ErrNotFound, nil, records.ErrUploaded, records.ErrStored,
+		records.ErrDeleted, records.ErrDeleted, records.ErrDeleted,
+	} {
+		t.Run("discard/"+states[j].name, func(t *testing.T) {
+			id := fmt.Sprintf("discard%02d", j)
+			before := records.Record{ID: id}
+			if states[j].make != nil {
+				before = states[j].make(id)
+				put(t, table, before)
+			}
+			err := table.Discard(t.Context(), id)
+			if want != nil {
+				checkRefusal(t, err, id, want, before)
+				checkUnchanged(t, table, id, states[j].make != nil, before)
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r := read(t, table, id); r != nil {
+				t.Errorf("the record is still there: %+v", *r)
+			}
+		})
+	}
+}
+
+// checkRefusal checks that err is the refusal of a write on id for reason, and that it shows
+// the record as it is.
+func checkRefusal(t *testing.T, err error, id string, reason error, current records.Record) {
+	t.Helper()
+	refusal, ok := errors.AsType[*records.TransitionError](err)
+	if !ok || !errors.Is(err, reason) || refusal.ID != id {
+		t.Fatalf("error %v, want that of file %q: %v", err, id, reason)
+	}
+	if errors.Is(reason, records.ErrNotFound) {
+		current = records.Record{}
+	}
+	if diff := cmp.Diff(current, refusal.Current); diff != "" {
+		t.Errorf("current record of the refusal (-want +got):\n%s", diff)
+	}
+}
+
+func checkUnchanged(t *testing.T, table records.Table, id string, exists bool, want records.Record) {
+	t.Helper()
+	got := read(t, table, id)
+	if !exists {
+		if got != nil {
+			t.Errorf("a refused write has made the record %+v", *got)
+		}
+		return
+	}
+	if diff := cmp.Diff(&want, got); diff != "" {
+		t.Errorf("a refused write has changed the record (-before +after):\n%s", diff)
+	}
+}
+
+func testCreate(t *testing.T, table records.Table) {
+	ctx := t.Context()
+	full := temporary("full")
+	full.StoredAt, full.DeletedAt = stored, deleted
+	if err := table.Create(ctx, full); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(new(placeholder("full")), read(t, table, "full")); diff != "" {
+		t.Errorf("Create writes ID, Name, Meta and CreatedAt only (-want +got):\n%s", diff)
+	}
+	// Exactly the same record once more is still another file.
+	err := table.Create(ctx, full)
+	checkRefusal(t, err, "full", records.ErrExists, placeholder("full"))
+
+	// A placeholder of the API: no created_at, no meta.
+	bare := records.Record{ID: "bare", Name: "a.txt", Size: -1}
+	put(t, table, bare)
+
+	// Discard frees the id.
+	if err := table.Discard(ctx, "bare"); err != nil {
+		t.Fatal(err)
+	}
+	put(t, table, bare)
+}
+
+func testText(t *testing.T, table records.Table) {
+	for i, name := range []string{
+		"", " ", "plain.txt", "日本語.txt", "e\u0301 \U0001F4C1", "line\nbreak\r\n\ttab", "nul\x00byte", `a"; filename=b`,
+		"../../etc/passwd", strings.Repeat("x", 300), strings.Repeat("日", 300), "null", "' OR 1=1 --",
+	} {
+		t.Run(fmt.Sprintf("%.20q", name), func(t *testing.T) {
+			want := temporary(fmt.Sprintf("text%02d", i))
+			want.Name, want.Meta, want.Type = name, `{"k":"ü \" \n <&>\u0000"}`, "text/"+name
+			put(t, table, want)
+		})
+	}
+	t.Run("not UTF-8", func(t *testing.T) {
+		r := records.Record{ID: "latin1", Name: "caf\xe9.txt", Size: -1, CreatedAt: created}
+		if err := table.Create(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, table, "latin1").Name; got != "caf\uFFFD.txt" {
+			t.Errorf("name %q", got)
+		}
+	})
+	t.Run("no meta", func(t *testing.T) {
+		put(t, table, with(temporary("nometa"), func(r *records.Record) { r.Meta = "" }))
+	})
+	t.Run("no type", func(t *testing.T) {
+		put(t, table, with(temporary("notype"), func(r *records.Record) { r.Type, r.Size = "", 0 }))
+	})
+}
+
+// testStrictStamps shows that no time is written, or acted on, that is not in the form of the
+// contract.
+func testStrictStamps(t *testing.T, table records.Table) {
+	ctx := t.Context()
+	put(t, table, temporary("strict"))
+	for _, bad := range []records.Stamp{
+		"", "yesterday", "2026-01-02", "2026-01-02T03:04:05Z", "2026-01-02T03:04:05.5", "2026-01-02 03:04:05",
+	} {
+		calls := map[string]func() error{
+			"Uploaded": func() error {
+				_, err := table.Uploaded(ctx, "strict", records.Upload{At: bad})
+				return err
+			},
+			"Store": func() error { _, err := table.Store(ctx, "strict", bad, nil); return err },
+			"Store missing": func() error {
+				_, err := table.Store(ctx, "strict", now, &records.Upload{At: bad})
+				return err
+			},
+			"Delete":         func() error { _, err := table.Delete(ctx, "strict", bad); return err },
+			"Expire":         func() error { _, err := table.Expire(ctx, "strict", bad, now); return err },
+			"Expire before":  func() error { _, err := table.Expire(ctx, "strict", now, bad); return err },
+			"Abandon":        func() error { _, err := table.Abandon(ctx, "strict", bad, now); return err },
+			"Abandon before": func() error { _, err := table.Abandon(ctx, "strict", now, bad); return err },
+		}
+		if bad.IsSet() {
+			calls["Create"] = func() error { return table.Create(ctx, records.Record{ID: "new", Name: "a", CreatedAt: bad}) }
+		}
+		for name, call := range calls {
+			err := call()
+			if _, refused := errors.AsType[*records.TransitionError](err); err == nil || refused {
+				t.Errorf("%s with time %q: error %v", name, string(bad), err)
+			}
+		}
+	}
+	checkUnchanged(t, table, "strict", true, temporary("strict"))
+	checkUnchanged(t, table, "new", false, records.Record{})
+}
+
+// testUnusableIDs shows that text which can be no id is an id that is not there, so that one
+// such line in a list does not take the answer from the others.
+func testUnusableIDs(t *testing.T, table records.Table) {
+	ctx := t.Context()
+	put(t, table, temporary("good"))
+	bad := []string{"", "caf\xe9", strings.Repeat("x", 3000), "with space", "nul\x00", "../x", "GOOD"}
+
+	found, err := table.Get(ctx, append(slices.Clone(bad), "good"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]records.Record{"good": temporary("good")}, found); diff != "" {
+		t.Errorf("Get (-want +got):\n%s", diff)
+	}
+	for _, id := range bad {
+		if _, err := table.Store(ctx, id, now, new(upload(false))); !errors.Is(err, records.ErrNotFound) {
+			t.Errorf("Store of %.20q: error %v", id, err)
+		}
+		if _, err := table.Delete(ctx, id, now); !errors.Is(err, records.ErrNotFound) {
+			t.Errorf("Delete of %.20q: error %v", id, err)
+		}
+		if err := table.Discard(ctx, id); !errors.Is(err, records.ErrNotFound) {
+			t.Errorf("Discard of %.20q: error %v", id, err)
+		}
+	}
+	if err := table.Create(ctx, placeholder("")); err == nil {
+		t.Error("a record without id was made")
+	}
+}
+
+// testLimits shows that "before" is exactly that.
+func testLimits(t *testing.T, table records.Table) {
+	ctx := t.Context()
+	at := func(d time.Duration) records.Stamp {
+		base, err := uploaded.Time()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return records.At(base.Add(d))
+	}
+	for i, test := range []struct {
+		limit records.Stamp
+		due   bool
+	}{
+		{at(-time.Second), false},
+		{at(0), false},
+		{at(time.Second), true},
+	} {
+		id := fmt.Sprintf("expire%d", i)
+		put(t, table, temporary(id))
+		if _, err := table.Expire(ctx, id, now, test.limit); (err == nil) != test.due || err != nil && !errors.Is(err, records.ErrNotDue) {
+			t.Errorf("uploaded at %s, expire before %s: error %v", uploaded, test.limit, err)
+		}
+		id = fmt.Sprintf("abandon%d", i)
+		put(t, table, with(placeholder(id), func(r *records.Record) { r.CreatedAt = uploaded }))
+		if _, err := table.Abandon(ctx, id, now, test.limit); (err == nil) != test.due || err != nil && !errors.Is(err, records.ErrNotDue) {
+			t.Errorf("created at %s, abandon before %s: error %v", uploaded, test.limit, err)
+		}
+	}
+
+	// The API's placeholders have no age.
+	put(t, table, records.Record{ID: "ageless", Name: "a", Size: -1})
+	_, err := table.Abandon(ctx, "ageless", now, later)
+	checkRefusal(t, err, "ageless", records.ErrNotDue, records.Record{ID: "ageless", Name: "a", Size: -1})
+}
+
+func testGet(t *testing.T, table records.Table) {
+	ctx := t.Context()
+	// More than a batch of BatchGetItem, 100, and than two.
+	const n = 250
+	want := make(map[string]records.Record, n)
+	var ids []string
+	for i := range n {
+		r := records.Record{ID: fmt.Sprintf("get%03d", i), Name: fmt.Sprint(i), Size: -1, CreatedAt: created}
+		if err := table.Create(ctx, r); err != nil {
+			t.Fatal(err)
+		}
+		want[r.ID] = r
+		ids = append(ids, r.ID, fmt.Sprintf("unknown%03d", i), r.ID)
+	}
+	got, err := table.Get(ctx, ids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("Get (-want +got):\n%s", diff)
+	}
+	for _, none := range [][]string{nil, {}, {"unknown"}, {"unknown", "unknown"}} {
+		if got, err := table.Get(ctx, none); err != nil || len(got) != 0 {
+			t.Errorf("Get of %q: %v, error %v", none, got, err)
+		}
+	}
+}
+
+func testScan(t *testing.T, table records.Table) {
+	ctx := t.Context()
+	if pages, _ := scan(t, table, records.Filter{}); len(pages) != 0 {
+		t.Fatalf("the new table is not empty: %v", pages)
+	}
+
+	early, limit, late := records.Stamp("2026-01-01T00:00:00"), records.Stamp("2026-01-01T12:00:00"), records.Stamp("2026-01-02T00:00:00")
+	kinds := map[string]func(*records.Record){
+		"placeholder early": func(r *records.Record) { r.CreatedAt = early },
+		"placeholder limit": func(r *records.Record) { r.CreatedAt = limit },
+		"placeholder late":  func(r *records.Record) { r.CreatedAt = late },
+		"placeholder api":   func(r *records.Record) { r.CreatedAt = "" },
+		"temporary early":   func(r *records.Record) { r.CreatedAt, r.UploadedAt = early, early },
+		"temporary limit":   func(r *records.Record) { r.CreatedAt, r.UploadedAt = early, limit },
+		"temporary late":    func(r *records.Record) { r.CreatedAt, r.UploadedAt = early, late },
+		"stored early":      func(r *records.Record) { r.CreatedAt, r.UploadedAt, r.StoredAt = early, early, early },
+		"deleted early":     func(r *records.Record) { r.CreatedAt, r.UploadedAt, r.DeletedAt = early, early, early },
+		"deleted limit":     func(r *records.Record) { r.CreatedAt, r.UploadedAt, r.DeletedAt = early, early, limit },
+		"deleted late":      func(r *records.Record) { r.CreatedAt, r.DeletedAt = early, late },
+		"deleted stored":    func(r *records.Record) { r.UploadedAt, r.StoredAt, r.DeletedAt = early, early, late },
+	}
+	const each = 8 // of every kind: several pages for each filter
+	all := make(map[string]records.Record)
+	for kind, change := range kinds {
+		for i := range each {
+			r := records.Record{ID: fmt.Sprintf("%s %d", kind, i), Name: kind, Size: -1}
+			change(&r)
+			if r.UploadedAt.IsSet() {
+				r.Type, r.Size = "text/plain", int64(i)
+			}
+			put(t, table, r)
+			all[r.ID] = r
+		}
+	}
+
+	temporaries, placeholders, deletions := []string{"temporary early"}, []string{"placeholder early"}, []string{"deleted limit", "deleted late", "deleted stored"}
+	for _, test := range []struct {
+		name   string
+		filter records.Filter
+		want   []string
+	}{
+		{"everything", records.Filter{}, slices.Collect(maps.Keys(kinds))},
+		{"temporaries", records.Filter{UploadedBefore: limit}, temporaries},
+		{"placeholders", records.Filter{CreatedBefore: limit}, placeholders},
+		{"deleted", records.Filter{DeletedSince: limit}, deletions},
+		{"temporaries, placeholders", records.Filter{UploadedBefore: limit, CreatedBefore: limit}, slices.Concat(temporaries, placeholders)},
+		{"temporaries, deleted", records.Filter{UploadedBefore: limit, DeletedSince: limit}, slices.Concat(temporaries, deletions)},
+		{"placeholders, deleted", records.Filter{CreatedBefore: limit, DeletedSince: limit}, slices.Concat(placeholders, deletions)},
+		{"all limits", records.Filter{UploadedBefore: limit, CreatedBefore: limit, DeletedSince: limit}, slices.Concat(temporaries, placeholders, deletions)},
+		{"no match", records.Filter{UploadedBefore: early, CreatedBefore: early, DeletedSince: later}, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			want := make(map[string]records.Record)
+			for id, r := range all {
+				if slices.Contains(test.want, r.Name) {
+					want[id] = r
+				}
+			}
+			got, pages := scan(t, table, test.filter)
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("Scan (-want +got):\n%s", diff)
+			}
+			if pages < 2 && len(want) > 20 {
+				t.Errorf("%d records in %d page", len(want), pages)
+			}
+		})
+	}
+
+	t.Run("written meanwhile", func(t *testing.T) {
+		// A sweep claims what it is told, while it goes on.
+		seen := 0
+		for page, err := range table.Scan(ctx, records.Filter{UploadedBefore: limit}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range page {
+				seen++
+				if _, err := table.Expire(ctx, r.ID, now, limit); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		if seen != each {
+			t.Errorf("%d records, want %d", seen, each)
+		}
+	})
+}
+
+// scan returns what a Scan selects, and in how many pages. Meta is not compared: it may be
+// left out.
+func scan(t *testing.T, table records.Table, f records.Filter) (map[string]records.Record, int) {
+	t.Helper()
+	found := make(map[string]records.Record)
+	pages := 0
+	for page, err := range table.Scan(t.Context(), f) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages++
+		for _, r := range page {
+			if _, twice := found[r.ID]; twice {
+				t.Errorf("Scan returns %q twice", r.ID)
+			}
+			r.Meta = ""
+			found[r.ID] = r
+		}
+	}
+	return found, pages
+}
+
+func testScanEndsEarly(t *testing.T, table records.Table) {
+	for i := range 60 {
+		put(t, table, records.Record{ID: fmt.Sprintf("early%02d", i), Name: "a", Size: -1})
+	}
+	pages := 0
+	for _, err := range table.Scan(t.Context(), records.Filter{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if pages++; pages == 2 {
+			break
+		}
+	}
+	if pages != 2 {
+		t.Errorf("%d pages, want at least 2", pages)
+	}
+	// The table is free for others: nothing of the broken-off Scan is left.
+	if _, err := table.Delete(t.Context(), "early00", now); err != nil {
+		t.Error(err)
+	}
+}
+
+func testCanceled(t *testing.T, table records.Table) {
+	put(t, table, temporary("canceled"))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := table.Store(ctx, "canceled", now, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("Store: error %v", err)
+	}
+	if _, err := table.Get(ctx, []string{"canceled"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("Get: error %v", err)
+	}
+	errs := 0
+	for page, err := range table.Scan(ctx, records.Filter{}) {
+		if errs++; !errors.Is(err, context.Canceled) || page != nil {
+			t.Errorf("Scan: page %v, error %v", page, err)
+		}
+	}
+	if errs != 1 {
+		t.Errorf("Scan goes on after its error: %d rounds", errs)
+	}
+	checkUnchanged(t, table, "canceled", true, temporary("canceled"))
+}
+
+func testUnknownAttributes(t *testing.T, table records.Table) {
+	attributes, ok := table.(Attributes)
+	if !ok {
+		t.Skip("this table has no other attributes than the record's")
+	}
+	ctx := t.Context()
+	put(t, table, placeholder("extra"))
+	attributes.SetAttribute(t, "extra", "owner", "somebody")
+	for _, transition := range []func() (records.Record, error){
+		func() (records.Record, error) { return table.Uploaded(ctx, "extra", upload(false)) },
+		func() (records.Record, error) { return table.Store(ctx, "extra", stored, nil) },
+		func() (records.Record, error) { return table.Uploaded(ctx, "extra", upload(true)) },
+		func() (records.Record, error) { return table.Delete(ctx, "extra", deleted) },
+	} {
+		r, err := transition()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := attributes.Attribute(t, "extra", "owner"); got != "somebody" {
+			t.Fatalf("%s record: owner %q", r.State(), got)
+		}
+	}
+	for id, expire := range map[string]func(id string) (records.Record, error){
+		"expired":   func(id string) (records.Record, error) { return table.Expire(ctx, id, now, now) },
+		"abandoned": func(id string) (records.Record, error) { return table.Abandon(ctx, id, now, now) },
+		"filled":    func(id string) (records.Record, error) { return table.Store(ctx, id, now, new(upload(false))) },
+	} {
+		put(t, table, placeholder(id))
+		if id == "expired" {
+			if _, err := table.Uploaded(ctx, id, upload(false)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		attributes.SetAttribute(t, id, "owner", "somebody")
+		if _, err := expire(id); err != nil {
+			t.Fatal(err)
+		}
+		if got := attributes.Attribute(t, id, "owner"); got != "somebody" {
+			t.Errorf("%s record: owner %q", id, got)
+		}
+	}
+}
+
+// rounds is how often each race is run.
+const rounds = 50
+
+// testRaces lets transitions meet on one record at the same time, and checks that what they
+// report and what the record then says is one story.
+func testRaces(t *testing.T, table records.Table) {
+	ctx := t.Context()
+	store := func(id string) error { _, err := table.Store(ctx, id, stored, nil); return err }
+	expireAt := func(at records.Stamp) func(id string) error {
+		return func(id string) error { _, err := table.Expire(ctx, id, at, now); return err }
+	}
+	remove := func(id string) error { _, err := table.Delete(ctx, id, deleted); return err }
+	abandon := func(id string) error { _, err := table.Abandon(ctx, id, now, now); return err }
+	uploadIt := func(id string) error { _, err := table.Uploaded(ctx, id, upload(false)); return err }
+	fill := func(id string) error { _, err := table.Store(ctx, id, stored, new(upload(false))); return err }
+	discard := func(id string) error { return table.Discard(ctx, id) }
+	create := func(name string) func(id string) error {
+		return func(id string) error {
+			return table.Create(ctx, records.Record{ID: id, Name: name, CreatedAt: created})
+		}
+	}
+
+	// oneOf checks that exactly one of the results is a success, and each other one a refusal.
+	oneOf := func(t *testing.T, results []error) (winner int) {
+		t.Helper()
+		winner = -1
+		for i, err := range results {
+			if _, refused := errors.AsType[*records.TransitionError](err); err != nil && !refused {
+				t.Fatal(err)
+			}
+			if err == nil && winner >= 0 {
+				t.Fatalf("two winners: %v", results)
+			}
+			if err == nil {
+				winner = i
+			}
+		}
+		if winner < 0 {
+			t.Fatalf("no winner: %v", results)
+		}
+		return winner
+	}
+	lostTo := func(t *testing.T, err, reason error) {
+		t.Helper()
+		if !errors.Is(err, reason) {
+			t.Errorf("the loser is told %v, want %v", err, reason)
+		}
+	}
+
+	for _, race := range []struct {
+		name    string
+		begin   func(id string) records.Record // nil: no record
+		callers []func(id string) error
+		check   func(t *testing.T, results []error, after *records.Record)
+	}{
+		{"store, expire", temporary, []func(string) error{store, expireAt(now)},
+			func(t *testing.T, results []error, after *records.Record) {
+				if oneOf(t, results) == 0 {
+					lostTo(t, results[1], records.ErrStored)
+				} else {
+					lostTo(t, results[0], records.ErrDeleted)
+				}
+				if after.StoredAt.IsSet() == after.DeletedAt.IsSet() {
+					t.Errorf("stored_at %q, deleted_at %q", after.StoredAt, after.DeletedAt)
+				}
+			}},
+		{"store, expire, expire", temporary, []func(string) error{store, expireAt(now), expireAt(later)},
+			func(t *testing.T, results []error, after *records.Record) {
+				want := []records.Record{{StoredAt: stored}, {DeletedAt: now}, {DeletedAt: later}}[oneOf(t, results)]
+				if after.StoredAt != want.StoredAt || after.DeletedAt != want.DeletedAt {
+					t.Errorf("stored_at %q, deleted_at %q after %v", after.StoredAt, after.DeletedAt, results)
+				}
+			}},
+		// With one time for both: the claim is still only one's.
+		{"expire, expire in the same second", temporary, []func(string) error{expireAt(now), expireAt(now)},
+			func(t *testing.T, results []error, after *records.Record) {
+				lostTo(t, results[1-oneOf(t, results)], records.ErrDeleted)
+			}},
+		{"store, expire, delete", temporary, []func(string) error{store, expireAt(now), remove},
+			func(t *testing.T, results []error, after *records.Record) {
+				if results[2] != nil {
+					t.Fatalf("delete: %v", results[2])
+				}
+				if results[1] == nil && (results[0] == nil || after.StoredAt.IsSet() || after.DeletedAt != now) {
+					t.Errorf("expired, but stored_at %q, deleted_at %q, store says %v", after.StoredAt, after.DeletedAt, results[0])
+				}
+				if results[1] != nil && after.DeletedAt != deleted {
+					t.Errorf("expire says %v, but deleted_at is %q", results[1], after.DeletedAt)
+				}
+				if (results[0] == nil) != after.StoredAt.IsSet() {
+					t.Errorf("store says %v, but stored_at is %q", results[0], after.StoredAt)
+				}
+			}},
+		{"uploaded, abandon", placeholder, []func(string) error{uploadIt, abandon},
+			func(t *testing.T, results []error, after *records.Record) {
+				if oneOf(t, results) == 0 {
+					lostTo(t, results[1], records.ErrUploaded)
+				} else {
+					lostTo(t, results[0], records.ErrDeleted)
+				}
+				if after.UploadedAt.IsSet() == after.DeletedAt.IsSet() {
+					t.Errorf("uploaded_at %q, deleted_at %q", after.UploadedAt, after.DeletedAt)
+				}
+			}},
+		{"store filled in, uploaded", placeholder, []func(string) error{fill, uploadIt},
+			func(t *testing.T, results []error, after *records.Record) {
+				if err := errors.Join(results...); err != nil {
+					t.Fatal(err)
+				}
+				want := with(temporary(after.ID), func(r *records.Record) { r.StoredAt = stored })
+				if diff := cmp.Diff(&want, after); diff != "" {
+					t.Errorf("record (-want +got):\n%s", diff)
+				}
+			}},
+		{"store filled in, abandon", placeholder, []func(string) error{fill, abandon},
+			func(t *testing.T, results []error, after *records.Record) {
+				oneOf(t, results)
+				if after.StoredAt.IsSet() == after.DeletedAt.IsSet() {
+					t.Errorf("stored_at %q, deleted_at %q", after.StoredAt, after.DeletedAt)
+				}
+			}},
+		{"uploaded, discard", placeholder, []func(string) error{uploadIt, discard},
+			func(t *testing.T, results []error, after *records.Record) {
+				if oneOf(t, results) == 0 {
+					lostTo(t, results[1], records.ErrUploaded)
+				} else {
+					lostTo(t, results[0], records.ErrNotFound)
+				}
+				if (results[0] == nil) != (after != nil) {
+					t.Errorf("uploaded says %v, the record is %+v", results[0], after)
+				}
+			}},
+		{"create, create", nil, []func(string) error{create("a"), create("b"), create("b")},
+			func(t *testing.T, results []error, after *records.Record) {
+				winner := oneOf(t, results)
+				if want := []string{"a", "b", "b"}[winner]; after.Name != want {
+					t.Errorf("name %q, want %q", after.Name, want)
+				}
+			}},
+	} {
+		t.Run(race.name, func(t *testing.T) {
+			for round := range rounds {
+				id := fmt.Sprintf("%s %d", race.name, round)
+				if race.begin != nil {
+					put(t, table, race.begin(id))
+				}
+				results := make([]error, len(race.callers))
+				start := make(chan struct{})
+				var wg sync.WaitGroup
+				for i, call := range race.callers {
+					wg.Go(func() {
+						<-start
+						results[i] = call(id)
+					})
+				}
+				close(start)
+				wg.Wait()
+				race.check(t, results, read(t, table, id))
+				if t.Failed() {
+					return
+				}
+			}
+		})
+	}
+}
