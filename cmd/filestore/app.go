@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+
+	"github.com/spf13/cobra"
+)
+
+// app is what commands share: the streams, the environment, and what the global flags say.
+type app struct {
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+	// Whether the stream is a terminal: people get tables and progress bars, programs do not.
+	stdoutTTY bool
+	stderrTTY bool
+	lookupEnv func(string) (string, bool)
+
+	flags globalFlags
+	out   *output
+
+	mu    sync.Mutex // guards stderr and what follows
+	bar   *progress  // is wiped before a message, and drawn again by its next step
+	hints map[string]bool
+}
+
+// main runs one command line and returns the exit status.
+func (a *app) main(ctx context.Context, args []string) int {
+	root := a.newRootCmd()
+	root.SetArgs(args)
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	err := root.ExecuteContext(ctx)
+	if a.out != nil {
+		err = errors.Join(err, a.out.close())
+	}
+	if err != nil && ctx.Err() != nil {
+		a.message("error", "interrupted")
+		return exitInterrupted
+	}
+	return a.report(err)
+}
+
+func (a *app) newRootCmd() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "filestore",
+		Short: "Manage the files of a filestore: S3 objects with a record each",
+		Long: `Manage the files of a filestore: objects in an S3 bucket, with one record each in a
+DynamoDB table. A file is uploaded as temporary, becomes permanent with "store", and
+otherwise is removed by "expire" an hour later.
+
+Without an AWS account, --local keeps everything in a directory on this disk.`,
+		Example: `  filestore --local upload report.pdf
+  filestore --local store 3p1xk0s9d2mfa7qz
+  filestore --bucket my-files upload --store dist/*.tar.gz`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			a.out = newOutput(a)
+			return a.flags.check(cmd)
+		},
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &usageError{err: err, hint: fmt.Sprintf("see %q", cmd.CommandPath()+" --help")}
+	})
+	a.flags.register(root)
+	root.CompletionOptions.HiddenDefaultCmd = false
+	root.AddGroup(&cobra.Group{ID: "files", Title: "Files:"}, &cobra.Group{ID: "admin", Title: "Administration:"})
+	for _, c := range []struct {
+		group string
+		cmd   *cobra.Command
+	}{
+		{"files", newUploadCmd(a)},
+		{"files", newStoreCmd(a)},
+		{"files", newInfoCmd(a)},
+		{"files", newDownloadCmd(a)},
+		{"files", newDeleteCmd(a)},
+		{"files", newPresignCmd(a)},
+		{"admin", newExpireCmd(a)},
+		{"admin", newInitCmd(a)},
+		{"admin", newServeCmd(a)},
+		{"", newVersionCmd(a)},
+		{"", newServerCmd(a)},
+	} {
+		c.cmd.GroupID = c.group
+		root.AddCommand(c.cmd)
+	}
+	addExitStatus(root)
+	return root
+}
+
+// message writes one line to stderr, without disturbing a progress bar.
+func (a *app) message(kind, format string, args ...any) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.messageLocked(kind, format, args...)
+}
+
+func (a *app) messageLocked(kind, format string, args ...any) {
+	if a.bar != nil {
+		a.bar.clear()
+	}
+	// Joined errors come with line breaks; everything else that is not printable is escaped.
+	text := printable(strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; "))
+	// Nobody is left to be told that stderr is gone.
+	_, _ = fmt.Fprintf(a.stderr, "filestore: %s: %s\n", kind, text)
+}
+
+// fail reports the failure of one file, with a hint once for all files with the same one.
+func (a *app) fail(what string, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if what == "" {
+		a.messageLocked("error", "%v", err)
+	} else {
+		a.messageLocked("error", "%q: %v", what, err)
+	}
+	a.hintLocked(hintFor(err))
+}
+
+func (a *app) hintLocked(hint string) {
+	if hint == "" || a.hints[hint] {
+		return
+	}
+	if a.hints == nil {
+		a.hints = make(map[string]bool)
+	}
+	a.hints[hint] = true
+	a.messageLocked("hint", "%s", hint)
+}
+
+// note tells a person at the terminal something that is no failure.
+func (a *app) note(format string, args ...any) {
+	if a.stderrTTY && !a.flags.quiet {
+		a.message("note", format, args...)
+	}
+}

@@ -1,0 +1,339 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go"
+	"github.com/spf13/cobra"
+
+	"github.com/designfultech/filestore/internal/client"
+	"github.com/designfultech/filestore/internal/local"
+	"github.com/designfultech/filestore/internal/presign"
+	"github.com/designfultech/filestore/internal/records/dynamo"
+	"github.com/designfultech/filestore/internal/records/sqlite"
+	"github.com/designfultech/filestore/internal/transfer"
+)
+
+// globalFlags are those of every command. A flag wins over its FILESTORE_ variable, which wins
+// over the default; the rest of the configuration is the SDK's own.
+type globalFlags struct {
+	bucket            string
+	table             string
+	local             string
+	profile           string
+	region            string
+	endpointURL       string
+	urlExpiration     duration
+	temporaryLifetime duration
+	stallTimeout      duration
+	storeOnLoad       bool
+	json              bool
+	quiet             bool
+
+	changed func(flag string) bool
+}
+
+func (f *globalFlags) register(root *cobra.Command) {
+	f.urlExpiration = duration(client.DefaultURLLifetime)
+	f.temporaryLifetime = duration(client.DefaultTemporaryLifetime)
+	f.stallTimeout = duration(client.DefaultStallTimeout)
+	flags := root.PersistentFlags()
+	flags.SortFlags = false
+	flags.StringVar(&f.local, "local", "", "keep everything in `DIR` on this disk (without =DIR: the user's data directory) [FILESTORE_LOCAL]")
+	flags.Lookup("local").NoOptDefVal = "true"
+	flags.StringVar(&f.bucket, "bucket", "", "the S3 bucket [FILESTORE_BUCKET]")
+	flags.StringVar(&f.table, "table", client.DefaultTable, "the DynamoDB table [FILESTORE_TABLE]")
+	flags.StringVar(&f.profile, "profile", "", "profile of the AWS configuration [AWS_PROFILE]")
+	flags.StringVar(&f.region, "region", "", "AWS region [AWS_REGION]")
+	flags.StringVar(&f.endpointURL, "endpoint-url", "", "`URL` of both services, if not AWS [AWS_ENDPOINT_URL, ..._S3, ..._DYNAMODB]")
+	flags.Var(&f.urlExpiration, "url-expiration", "lifetime of presigned URLs, 1s to 7d [FILESTORE_URL_EXPIRATION]")
+	flags.Var(&f.temporaryLifetime, "temporary-lifetime", "how long files that nobody stores are kept [FILESTORE_TEMPORARY_LIFETIME]")
+	flags.BoolVar(&f.storeOnLoad, "store-on-load", false, "files are stored the moment they are uploaded [FILESTORE_STORE_ON_LOAD]")
+	flags.Var(&f.stallTimeout, "stall-timeout", "give up a connection that moves no byte for so long")
+	flags.BoolVar(&f.json, "json", false, "print JSON Lines, one object a file")
+	flags.BoolVarP(&f.quiet, "quiet", "q", false, "print ids only, and no progress")
+}
+
+func (f *globalFlags) check(cmd *cobra.Command) error {
+	f.changed = func(name string) bool { return cmd.Flags().Changed(name) }
+	if f.json && f.quiet {
+		return usagef("", "--json and --quiet exclude each other")
+	}
+	return nil
+}
+
+// settings is the configuration as it holds for one command.
+type settings struct {
+	client.Settings
+	bucket string
+	table  string
+	local  bool
+	dir    string // of the local store; empty: the default
+}
+
+// settings resolves flags and variables.
+func (a *app) settings() (settings, error) {
+	f := &a.flags
+	s := settings{
+		bucket: a.setting("bucket", f.bucket, "FILESTORE_BUCKET"),
+		table:  a.setting("table", f.table, "FILESTORE_TABLE"),
+	}
+	var err error
+	if s.URLLifetime, err = a.durationSetting("url-expiration", f.urlExpiration, "FILESTORE_URL_EXPIRATION"); err != nil {
+		return s, err
+	}
+	if s.URLLifetime < presign.MinLifetime || s.URLLifetime > presign.MaxLifetime {
+		return s, usagef("", "the lifetime of URLs is %s, and must be from 1s to 7d", shortDuration(s.URLLifetime))
+	}
+	if s.TemporaryLifetime, err = a.durationSetting("temporary-lifetime", f.temporaryLifetime, "FILESTORE_TEMPORARY_LIFETIME"); err != nil {
+		return s, err
+	}
+	if s.TemporaryLifetime <= 0 {
+		return s, usagef("", "the temporary lifetime is %s, and must be more than zero", shortDuration(s.TemporaryLifetime))
+	}
+	if f.stallTimeout <= 0 {
+		return s, usagef("", "--stall-timeout must be more than zero")
+	}
+	s.StoreOnLoad = f.storeOnLoad
+	if text, ok := a.lookupEnv("FILESTORE_STORE_ON_LOAD"); ok && text != "" && !f.changed("store-on-load") {
+		if s.StoreOnLoad, err = parseBool(text); err != nil {
+			return s, usagef("", "FILESTORE_STORE_ON_LOAD: %w", err)
+		}
+	}
+	return s, a.localSetting(&s)
+}
+
+// setting returns the value of a flag, of its variable where only that is set, or the default.
+func (a *app) setting(flag, value, variable string) string {
+	if text, ok := a.lookupEnv(variable); ok && text != "" && !a.flags.changed(flag) {
+		return text
+	}
+	return value
+}
+
+func (a *app) durationSetting(flag string, value duration, variable string) (time.Duration, error) {
+	text, ok := a.lookupEnv(variable)
+	if !ok || text == "" || a.flags.changed(flag) {
+		return time.Duration(value), nil
+	}
+	d, err := parseDuration(text)
+	if err != nil {
+		return 0, usagef("", "%s: %w", variable, err)
+	}
+	return d, nil
+}
+
+// parseBool reads a switch. Unlike strconv's it knows yes, no, on and off.
+func parseBool(text string) (bool, error) {
+	switch text {
+	case "yes", "on":
+		return true, nil
+	case "no", "off":
+		return false, nil
+	}
+	b, err := strconv.ParseBool(text)
+	if err != nil {
+		return false, fmt.Errorf("%q is neither true nor false", text)
+	}
+	return b, nil
+}
+
+// localSetting decides between AWS and this disk. Local is used only where somebody said so.
+func (a *app) localSetting(s *settings) error {
+	fromFlag := a.flags.changed("local")
+	text := a.flags.local
+	if !fromFlag {
+		text, _ = a.lookupEnv("FILESTORE_LOCAL")
+	}
+	on, err := parseBool(text)
+	switch {
+	case text == "":
+		on = fromFlag // --local= is --local
+	case err != nil:
+		on, s.dir = true, text
+	}
+	if on && a.flags.changed("bucket") {
+		if fromFlag {
+			return usagef("", "--local and --bucket exclude each other")
+		}
+		on = false // the flag wins over the variable
+	}
+	if bucket, ok := a.lookupEnv("FILESTORE_BUCKET"); ok && bucket != "" && on && !fromFlag {
+		return usagef("unset one of them, or say --local or --bucket",
+			"both FILESTORE_LOCAL and FILESTORE_BUCKET are set")
+	}
+	s.local = on
+	if !on && s.bucket == "" {
+		return usagef("for AWS, name the bucket: --bucket NAME or FILESTORE_BUCKET; without an account, try --local",
+			"no filestore is configured")
+	}
+	return nil
+}
+
+// filestore is an open filestore: the client, and what belongs to the place where it is.
+type filestore struct {
+	*client.Client
+	region    string
+	table     *dynamo.Table // nil for a local store
+	tableName string
+	local     *local.Store // nil for AWS
+	close     func() error
+}
+
+// open connects to the configured filestore. The caller closes it.
+func (a *app) open(ctx context.Context) (*filestore, error) {
+	s, err := a.settings()
+	if err != nil {
+		return nil, err
+	}
+	if s.local {
+		return a.openLocal(ctx, s)
+	}
+	return a.openAWS(ctx, s)
+}
+
+func (a *app) openAWS(ctx context.Context, s settings) (*filestore, error) {
+	http := client.HTTPClient(time.Duration(a.flags.stallTimeout), nil)
+	options := []func(*config.LoadOptions) error{config.WithHTTPClient(http), config.WithRetryer(client.NewRetryer)}
+	if a.flags.profile != "" {
+		options = append(options, config.WithSharedConfigProfile(a.flags.profile))
+	}
+	if a.flags.region != "" {
+		options = append(options, config.WithRegion(a.flags.region))
+	}
+	cfg, err := config.LoadDefaultConfig(ctx, options...)
+	if err != nil {
+		return nil, &usageError{err: fmt.Errorf("AWS configuration: %w", err)}
+	}
+	if a.flags.endpointURL != "" {
+		cfg.BaseEndpoint = &a.flags.endpointURL
+	}
+	s3Client := client.NewS3(cfg)
+	table := dynamo.New(dynamodb.NewFromConfig(cfg, func(o *dynamodb.Options) {
+		// --endpoint-url is for both services, also where a variable names another for one.
+		if a.flags.endpointURL != "" {
+			o.BaseEndpoint = &a.flags.endpointURL
+		}
+		withDefaultRegion(&o.Region, o.BaseEndpoint)
+	}), s.table)
+	endpoint := aws.ToString(s3Client.Options().BaseEndpoint)
+	if a.flags.endpointURL != "" {
+		endpoint = a.flags.endpointURL
+	}
+	region := cfg.Region
+	withDefaultRegion(&region, &endpoint)
+	if region == "" {
+		return nil, usagef("set AWS_REGION, or say --region", "no AWS region is configured")
+	}
+	s3Client = client.NewS3(cfg, func(o *s3.Options) {
+		o.Region = region
+		if endpoint != "" {
+			o.BaseEndpoint = &endpoint
+		}
+	})
+	if _, err := retrieve(ctx, cfg.Credentials); err != nil {
+		return nil, err
+	}
+	c := a.newClient(s, s.bucket, s3Client, func(ctx context.Context) (presign.Signer, error) {
+		creds, err := retrieve(ctx, cfg.Credentials)
+		if err != nil {
+			return presign.Signer{}, err
+		}
+		signer := presign.Signer{Endpoint: endpoint, Region: region, Bucket: s.bucket, Credentials: presign.Credentials{
+			AccessKeyID: creds.AccessKeyID, SecretAccessKey: creds.SecretAccessKey, SessionToken: creds.SessionToken,
+		}}
+		if creds.CanExpire {
+			signer.Credentials.Expires = creds.Expires
+		}
+		return signer, nil
+	})
+	c.Records = table
+	return &filestore{Client: c, region: region, table: table, tableName: s.table, close: func() error { return nil }}, nil
+}
+
+// withDefaultRegion gives a server that is not AWS, and for which no region is configured, the
+// one that such servers expect.
+func withDefaultRegion(region, endpoint *string) {
+	if *region == "" && aws.ToString(endpoint) != "" {
+		*region = "us-east-1"
+	}
+}
+
+// metadataTimeout is how long the instance metadata service may take. Outside of EC2 nothing
+// answers there; on it, the answer takes milliseconds.
+const metadataTimeout = 1500 * time.Millisecond
+
+// retrieve fetches the credentials once, before anything is asked with them: a command without
+// any fails at once instead of after every retry of its first request.
+func retrieve(ctx context.Context, provider aws.CredentialsProvider) (aws.Credentials, error) {
+	if aws.IsCredentialsProvider(provider, (*ec2rolecreds.Provider)(nil)) {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, metadataTimeout)
+		defer cancel()
+	}
+	return client.CheckCredentials(ctx, provider)
+}
+
+func (a *app) openLocal(ctx context.Context, s settings) (*filestore, error) {
+	dir := s.dir
+	if dir == "" {
+		var err error
+		if dir, err = local.DefaultDir(); err != nil {
+			return nil, &usageError{err: err, hint: "name a directory: --local=DIR"}
+		}
+	}
+	store, err := local.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	table, err := sqlite.Open(ctx, store.Records())
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	creds := store.Credentials()
+	s3Client := client.NewS3(aws.Config{
+		Region:      local.Region,
+		HTTPClient:  client.HTTPClient(time.Duration(a.flags.stallTimeout), store.Dial),
+		Credentials: credentials.NewStaticCredentialsProvider(creds.AccessKeyID, creds.SecretAccessKey, ""),
+	}, func(o *s3.Options) {
+		// Signed for the address at which "serve" publishes; Dial finds whichever server runs.
+		o.BaseEndpoint = aws.String(store.PublicURL())
+	})
+	c := a.newClient(s, local.Bucket, s3Client, func(context.Context) (presign.Signer, error) {
+		return presign.Signer{
+			Endpoint: store.PublicURL(), Region: local.Region, Bucket: local.Bucket,
+			Credentials: presign.Credentials{AccessKeyID: creds.AccessKeyID, SecretAccessKey: creds.SecretAccessKey},
+		}, nil
+	})
+	c.Records = table
+	return &filestore{Client: c, region: local.Region, local: store, close: func() error {
+		return errors.Join(table.Close(), store.Close())
+	}}, nil
+}
+
+func (a *app) newClient(s settings, bucket string, api *s3.Client, signer func(context.Context) (presign.Signer, error)) *client.Client {
+	return &client.Client{
+		S3: api, Bucket: bucket,
+		Transfer: &transfer.Engine{S3: api, Bucket: bucket},
+		Signer:   signer,
+		Settings: s.Settings,
+		Now:      time.Now,
+		NewID:    client.NewID,
+	}
+}
+
+// isMissingResource reports whether the bucket or the table is not there.
+func isMissingResource(err error) bool {
+	api, ok := errors.AsType[smithy.APIError](err)
+	return ok && (api.ErrorCode() == "NoSuchBucket" || api.ErrorCode() == "ResourceNotFoundException")
+}

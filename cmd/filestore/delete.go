@@ -1,0 +1,46 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/designfultech/filestore/internal/records"
+)
+
+type deleteOptions struct {
+	args []string
+}
+
+func newDeleteCmd(a *app) *cobra.Command {
+	opts := &deleteOptions{}
+	return &cobra.Command{
+		Use:   "delete ID...",
+		Short: "Delete files for good",
+		Long: `Delete files for good. The record stays, with the time of its deletion.
+
+Deleting a deleted file succeeds, keeps its first time, and deletes the object again: a
+delete that broke off is finished by saying it again. With "-" ids are read from standard
+input, one a line.`,
+		Example: `  filestore delete 3p1xk0s9d2mfa7qz
+  cut -f1 old-files.tsv | filestore delete -`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			opts.args = args
+			return runDelete(cmd.Context(), a, opts)
+		},
+	}
+}
+
+func runDelete(ctx context.Context, a *app, opts *deleteOptions) (err error) {
+	ids, err := a.readIDs(opts.args)
+	if err != nil {
+		return err
+	}
+	fs, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, fs.close()) }()
+	return a.printRecords(fs.Delete(ctx, ids), func(r records.Record) cell { return stamp(r.DeletedAt) }, "DELETED")
+}

@@ -1,0 +1,336 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/designfultech/filestore/internal/client"
+	"github.com/designfultech/filestore/internal/filename"
+	"github.com/designfultech/filestore/internal/records"
+	"github.com/designfultech/filestore/internal/transfer"
+)
+
+// downloadsAtOnce is how many files are in flight.
+const downloadsAtOnce = 8
+
+type downloadOptions struct {
+	args      []string
+	dir       string
+	output    string
+	force     bool
+	nonStored bool
+}
+
+func newDownloadCmd(a *app) *cobra.Command {
+	opts := &downloadOptions{}
+	cmd := &cobra.Command{
+		Use:   "download ID...",
+		Short: "Download files",
+		Long: `Download files into a directory, under their names made safe: no path, nothing hidden, no
+control characters. Two files with one name get distinct ones. Each is written to a
+temporary file, verified against its size and the checksum that S3 holds, and only then
+renamed. Nothing is overwritten without --force.
+
+With "-" as an ID, ids are read from standard input, one a line.`,
+		Example: `  filestore download 3p1xk0s9d2mfa7qz
+  filestore download -d incoming - < ids
+  filestore download -o - 3p1xk0s9d2mfa7qz | tar xz`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			opts.args = args
+			return runDownload(cmd.Context(), a, opts)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVarP(&opts.dir, "dir", "d", ".", "put the files into `DIR`; it is made where it is missing")
+	flags.StringVarP(&opts.output, "output", "o", "", "write one file to `PATH`; - is standard output")
+	flags.BoolVar(&opts.force, "force", false, "overwrite what is there")
+	flags.BoolVar(&opts.nonStored, "nonstored", false, "temporary files too")
+	cmd.MarkFlagsMutuallyExclusive("dir", "output")
+	return cmd
+}
+
+// existsError says that a download would overwrite something.
+type existsError struct{ path string }
+
+func (e *existsError) Error() string { return fmt.Sprintf("%q exists already", e.path) }
+
+// target is where one file goes.
+type target struct {
+	record records.Record
+	name   string // in the directory
+	err    error
+}
+
+func runDownload(ctx context.Context, a *app, opts *downloadOptions) (err error) {
+	ids, err := a.readIDs(opts.args)
+	if err != nil {
+		return err
+	}
+	store, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.close()) }()
+
+	files := store.Downloadable(ctx, ids, opts.nonStored)
+	if opts.output != "" && len(files) != 1 {
+		return usagef("-d DIR takes several", "--output is for a single file")
+	}
+	total := int64(0)
+	for _, f := range files {
+		total += max(f.Value.Size, 0)
+	}
+	d := &downloads{app: a, client: store.Client, force: opts.force}
+	d.bar = a.startProgress(ctx, "downloading", total)
+	defer d.bar.end()
+	a.out.columns("ID", "NAME", "SIZE", "VERIFIED", "PATH")
+
+	if opts.output != "" {
+		if file := files[0]; file.Err != nil {
+			return d.finish([]downloaded{{target: target{record: records.Record{ID: file.ID}}, err: file.Err}})
+		}
+		if out := d.stream(opts.output); out != nil {
+			return d.toStream(ctx, files[0].Value, opts.output, out)
+		}
+		d.dir = filepath.Dir(opts.output)
+	} else {
+		d.dir = opts.dir
+		if err := os.MkdirAll(d.dir, 0o777); err != nil {
+			return err
+		}
+	}
+	if d.root, err = os.OpenRoot(d.dir); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.root.Close()) }()
+
+	var results []downloaded
+	for r := range client.InOrder(ctx, d.targets(files, opts.output), downloadsAtOnce, d.one) {
+		results = append(results, r)
+	}
+	return d.finish(results)
+}
+
+// downloads is one run of the command.
+type downloads struct {
+	app    *app
+	client *client.Client
+	force  bool
+	bar    *progress
+	dir    string   // as the user named it
+	root   *os.Root // of dir: no name can lead out of it
+}
+
+type downloaded struct {
+	target
+	path   string
+	object transfer.Object
+	err    error
+}
+
+// targets gives every file a name of its own before the first is written, so that the names do
+// not depend on which download ends first.
+func (d *downloads) targets(files []client.Result[records.Record], output string) []target {
+	taken := make(map[string]bool, len(files))
+	targets := make([]target, len(files))
+	for i, f := range files {
+		t := target{record: f.Value, err: f.Err}
+		t.record.ID = f.ID
+		if f.Err == nil {
+			t.name = filename.Safe(f.Value.Name, f.ID)
+			if output != "" {
+				t.name = filepath.Base(output)
+			} else if taken[filename.Fold(t.name)] {
+				t.name = filename.Distinct(t.name, f.ID)
+			}
+			taken[filename.Fold(t.name)] = true
+		}
+		targets[i] = t
+	}
+	return targets
+}
+
+func (d *downloads) one(ctx context.Context, t target) downloaded {
+	if t.err != nil {
+		return downloaded{target: t, err: t.err}
+	}
+	object, err := d.toFile(ctx, t)
+	return downloaded{target: t, path: filepath.Join(d.dir, t.name), object: object, err: err}
+}
+
+// toFile downloads to a temporary file beside the target, and gives it its name only when every
+// byte is verified. Whatever goes wrong, the temporary file is removed.
+func (d *downloads) toFile(ctx context.Context, t target) (_ transfer.Object, err error) {
+	if err := d.mayWrite(t.name); err != nil {
+		return transfer.Object{}, err
+	}
+	temporary := ".filestore-" + t.record.ID + "-" + rand.Text()[:8] + ".part"
+	f, err := d.root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return transfer.Object{}, err
+	}
+	renamed := false
+	defer func() {
+		if !renamed {
+			err = errors.Join(err, d.root.Remove(temporary))
+		}
+	}()
+	object, err := d.fill(ctx, f, t.record)
+	if err != nil {
+		return transfer.Object{}, err
+	}
+	if err := d.rename(temporary, t.name); err != nil {
+		return transfer.Object{}, err
+	}
+	renamed = true
+	return object, nil
+}
+
+// fill writes the content and closes f. While it is incomplete nobody else may read it; then it
+// gets the mode that the user's umask gives to new files.
+func (d *downloads) fill(ctx context.Context, f *os.File, r records.Record) (_ transfer.Object, err error) {
+	defer func() { err = errors.Join(err, f.Close()) }()
+	info, err := f.Stat()
+	if err != nil {
+		return transfer.Object{}, err
+	}
+	if err := f.Chmod(0o600); err != nil {
+		return transfer.Object{}, err
+	}
+	object, err := d.client.Download(ctx, r, f, d.bar.add)
+	if err != nil {
+		return transfer.Object{}, err
+	}
+	return object, f.Chmod(info.Mode().Perm())
+}
+
+// mayWrite fails where something has the name already.
+func (d *downloads) mayWrite(name string) error {
+	info, err := d.root.Lstat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.IsDir():
+		return usagef("-d DIR puts the file into a directory", "%q is a directory", filepath.Join(d.dir, name))
+	case !d.force:
+		return &existsError{filepath.Join(d.dir, name)}
+	}
+	return nil
+}
+
+// rename gives the finished file its name. Without --force a link does, since it fails where a
+// rename would replace what came there meanwhile; file systems without links have to do with
+// one more look.
+func (d *downloads) rename(temporary, name string) error {
+	if d.force {
+		return d.root.Rename(temporary, name)
+	}
+	err := d.root.Link(temporary, name)
+	switch {
+	case err == nil:
+		return d.root.Remove(temporary)
+	case errors.Is(err, fs.ErrExist):
+		return &existsError{filepath.Join(d.dir, name)}
+	}
+	if err := d.mayWrite(name); err != nil {
+		return err
+	}
+	return d.root.Rename(temporary, name)
+}
+
+// stream returns what --output names where that is no file to be created: standard output, a
+// device or a pipe. It is nil for a path.
+func (d *downloads) stream(output string) func() (io.WriteCloser, error) {
+	if output == "-" {
+		return func() (io.WriteCloser, error) {
+			if d.app.stdoutTTY {
+				return nopCloser{&textOnly{w: d.app.stdout}}, nil
+			}
+			return nopCloser{d.app.stdout}, nil
+		}
+	}
+	info, err := os.Stat(output)
+	if err != nil || info.Mode().IsRegular() || info.IsDir() {
+		return nil
+	}
+	return func() (io.WriteCloser, error) { return os.OpenFile(output, os.O_WRONLY, 0) }
+}
+
+type nopCloser struct{ io.Writer }
+
+func (nopCloser) Close() error { return nil }
+
+// toStream writes one file to a stream. What was written can't be taken back: only the exit
+// status tells that it is right. Nothing else goes to standard output.
+func (d *downloads) toStream(ctx context.Context, r records.Record, output string, open func() (io.WriteCloser, error)) error {
+	w, err := open()
+	if err != nil {
+		return err
+	}
+	object, err := d.client.Download(ctx, r, w, d.bar.add)
+	err = errors.Join(err, w.Close())
+	d.bar.end()
+	if err != nil && output == "-" {
+		d.app.fail(r.ID, err)
+		return &itemsError{exitStatus(err)}
+	}
+	if output == "-" {
+		return nil
+	}
+	return d.finish([]downloaded{{target: target{record: r}, path: output, object: object, err: err}})
+}
+
+// errBinary says that something that is no text was about to be written to a terminal.
+var errBinary = errors.New("is binary: not written to a terminal")
+
+// textOnly refuses to write what would upset a terminal. It looks at the first write.
+type textOnly struct {
+	w      io.Writer
+	looked bool
+}
+
+func (t *textOnly) Write(p []byte) (int, error) {
+	if !t.looked {
+		t.looked = true
+		for _, b := range p[:min(len(p), 4096)] {
+			if b < ' ' && b != '\n' && b != '\r' && b != '\t' || b == 0x7f {
+				return 0, usagef("-o FILE writes it to a file", "%w", errBinary)
+			}
+		}
+	}
+	return t.w.Write(p)
+}
+
+func (d *downloads) finish(results []downloaded) error {
+	d.bar.end()
+	var t tally
+	for _, r := range results {
+		if r.err != nil {
+			t.fail(r.err)
+			d.app.out.fail(r.record.ID, "", r.err)
+			continue
+		}
+		t.ok()
+		if r.object.Verified == "" {
+			d.app.message("warning", "%q: the server holds no checksum; only the size was compared", r.record.ID)
+		}
+		f := newFileJSON(r.record)
+		f.Path, f.Verified = r.path, r.object.Verified
+		d.app.out.print(result{
+			id:    r.record.ID,
+			cells: []cell{text(r.record.ID), text(r.record.Name), size(r.object.Size), text(r.object.Verified), text(r.path)},
+			json:  f,
+		})
+	}
+	return t.result()
+}

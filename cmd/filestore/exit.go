@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/designfultech/filestore/internal/client"
+	"github.com/designfultech/filestore/internal/local"
+)
+
+// The exit statuses (docs/output.md, "Exit status").
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitPartial     = 3
+	exitNotFound    = 4
+	exitPermission  = 5
+	exitConflict    = 6
+	exitRetry       = 7
+	exitInterrupted = 130
+)
+
+// addExitStatus ends the help of every command with what its exit status means.
+func addExitStatus(cmd *cobra.Command) {
+	text := strings.TrimSpace(cmd.Long)
+	if text == "" {
+		text = cmd.Short
+	}
+	cmd.Long = text + `
+
+EXIT STATUS
+  0 done · 1 other failure · 2 usage or configuration · 3 some items failed
+  4 not found, expired or not uploaded · 5 credentials or permission · 6 conflict
+  7 worth retrying (throttled, network, timeout) · 130 interrupted`
+	for _, sub := range cmd.Commands() {
+		addExitStatus(sub)
+	}
+}
+
+// usageError is a command line or a configuration that can't be right.
+type usageError struct {
+	err  error
+	hint string
+}
+
+func usagef(hint, format string, args ...any) error {
+	return &usageError{err: fmt.Errorf(format, args...), hint: hint}
+}
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+// itemsError says that some or all items failed. Each has been reported already.
+type itemsError struct{ status int }
+
+func (e *itemsError) Error() string { return fmt.Sprintf("exit status %d", e.status) }
+
+// tally counts what became of the items of one command.
+type tally struct {
+	done   int
+	failed int
+	status int // of all failures where they agree, else exitPartial
+}
+
+func (t *tally) ok() { t.done++ }
+
+func (t *tally) fail(err error) {
+	status := exitStatus(err)
+	if t.failed++; t.failed == 1 {
+		t.status = status
+	} else if t.status != status {
+		t.status = exitPartial
+	}
+}
+
+// result is nil where nothing failed. Where everything failed for one reason, the exit status is
+// of that reason.
+func (t *tally) result() error {
+	switch {
+	case t.failed == 0:
+		return nil
+	case t.done > 0:
+		return &itemsError{exitPartial}
+	default:
+		return &itemsError{t.status}
+	}
+}
+
+// report prints an error, unless its items have been reported, and returns the exit status.
+func (a *app) report(err error) int {
+	if err == nil {
+		return exitOK
+	}
+	if items, ok := errors.AsType[*itemsError](err); ok {
+		return items.status
+	}
+	a.fail("", err)
+	return exitStatus(err)
+}
+
+// exitStatus maps an error to the exit status.
+func exitStatus(err error) int {
+	if _, ok := errors.AsType[*usageError](err); ok {
+		return exitUsage
+	}
+	if _, ok := errors.AsType[*existsError](err); ok {
+		return exitConflict
+	}
+	if _, ok := errors.AsType[*local.ServedError](err); ok {
+		return exitConflict
+	}
+	if _, ok := errors.AsType[*local.ListenError](err); ok {
+		return exitConflict
+	}
+	if isLocalConfiguration(err) || isCobraUsage(err) {
+		return exitUsage
+	}
+	switch client.ReasonOf(err) {
+	case client.Usage:
+		return exitUsage
+	case client.NotFound, client.Expired, client.Deleted, client.NotUploaded, client.NotStored:
+		return exitNotFound
+	case client.Permission:
+		return exitPermission
+	case client.Conflict:
+		return exitConflict
+	case client.Retry:
+		return exitRetry
+	case client.Interrupted:
+		return exitInterrupted
+	case client.Failed:
+	}
+	return exitFailed
+}
+
+func isLocalConfiguration(err error) bool {
+	if errors.Is(err, local.ErrUnsupported) {
+		return true
+	}
+	if _, ok := errors.AsType[*local.NotStoreError](err); ok {
+		return true
+	}
+	_, ok := errors.AsType[*local.VersionError](err)
+	return ok
+}
+
+// isCobraUsage recognizes the errors that cobra makes without a type of their own.
+func isCobraUsage(err error) bool {
+	text := err.Error()
+	return strings.HasPrefix(text, "unknown command ") || strings.HasPrefix(text, "required flag(s) ") ||
+		strings.HasPrefix(text, "if any flags in the group ")
+}
+
+// hintFor tells what can be done about an error, "" where that is plain or unknown.
+func hintFor(err error) string {
+	if usage, ok := errors.AsType[*usageError](err); ok {
+		return usage.hint
+	}
+	if existing, ok := errors.AsType[*existsError](err); ok {
+		return fmt.Sprintf("--force overwrites %q", existing.path)
+	}
+	if _, ok := errors.AsType[*client.NoCredentialsError](err); ok {
+		return "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; or try --local, which needs no account"
+	}
+	if _, ok := errors.AsType[*local.NotStoreError](err); ok {
+		return "name a directory that is empty or does not exist yet: --local=DIR"
+	}
+	if errors.Is(err, context.Canceled) {
+		return ""
+	}
+	if isCobraUsage(err) {
+		return `see "filestore --help"`
+	}
+	switch client.ReasonOf(err) {
+	case client.NotStored:
+		return `keep it with "filestore store ID", or show temporary files with --nonstored`
+	case client.NotUploaded:
+		return "an upload that has just ended may take some seconds to show"
+	case client.Usage:
+		if isMissingResource(err) {
+			return `"filestore init" creates the bucket and the table`
+		}
+	case client.Retry:
+		return "trying again may help"
+	case client.Permission:
+		return "check the credentials and what they allow"
+	case client.NotFound, client.Expired, client.Deleted, client.Conflict, client.Failed, client.Interrupted:
+	}
+	return ""
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/designfultech/filestore/internal/client"
+)
+
+type expireOptions struct {
+	olderThan duration
+	dryRun    bool
+	max       int
+}
+
+func newExpireCmd(a *app) *cobra.Command {
+	opts := &expireOptions{}
+	cmd := &cobra.Command{
+		Use:   "expire",
+		Short: "Remove temporary files that nobody stored",
+		Long: `Remove what is due, in one pass over all records: temporary files that nobody stored in
+time, and placeholders that never got an upload. The objects of files deleted within the
+last 24 hours are deleted once more, which finishes what a killed command left; multipart
+uploads that nobody goes on with are aborted.
+
+It may run at any time, also twice at once: a file that somebody stores meanwhile stays.
+With -q nothing is printed unless something fails, as cron wants it.`,
+		Example: `  filestore expire
+  filestore expire --dry-run --older-than 15m
+  */30 * * * * filestore expire -q            # crontab`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runExpire(cmd.Context(), a, opts) },
+	}
+	flags := cmd.Flags()
+	flags.Var(&opts.olderThan, "older-than", "age from which temporary files are removed (default: --temporary-lifetime)")
+	flags.BoolVar(&opts.dryRun, "dry-run", false, "print what would be done, and do nothing")
+	flags.IntVar(&opts.max, "max", 0, "remove at most `N` files (0: no limit)")
+	return cmd
+}
+
+// sweptJSON is one file of a sweep in JSON (docs/output.md).
+type sweptJSON struct {
+	ID     string        `json:"id"`
+	Name   string        `json:"name"`
+	Action client.Action `json:"action"`
+	DryRun bool          `json:"dry_run,omitempty"`
+}
+
+func runExpire(ctx context.Context, a *app, opts *expireOptions) (err error) {
+	if a.flags.changed("older-than") && opts.olderThan <= 0 {
+		return usagef("", "--older-than must be more than zero")
+	}
+	if opts.max < 0 {
+		return usagef("", "--max must not be negative")
+	}
+	store, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.close()) }()
+
+	a.out.columns("ID", "NAME", "ACTION")
+	var t tally
+	summary, err := store.Expire(ctx, client.ExpireOptions{
+		OlderThan: time.Duration(opts.olderThan), DryRun: opts.dryRun, Max: opts.max,
+		Report: func(s client.Swept) {
+			if s.Err != nil {
+				t.fail(s.Err)
+				a.out.fail(s.ID, "", s.Err)
+				return
+			}
+			t.ok()
+			if s.Action == client.ActionClean || !a.flags.json && !opts.dryRun || a.flags.quiet {
+				return
+			}
+			a.out.print(result{
+				id:    s.ID,
+				cells: []cell{text(s.ID), text(s.Name), text(string(s.Action))},
+				json:  sweptJSON{ID: s.ID, Name: s.Name, Action: s.Action, DryRun: opts.dryRun},
+			})
+		},
+	})
+	if summary.Unlisted != nil {
+		a.message("warning", "multipart uploads were left alone, since they can't be listed: %v", summary.Unlisted)
+	}
+	if summary.Unreadable > 0 {
+		a.message("warning", "%d records were left alone, since their times can't be read", summary.Unreadable)
+	}
+	if err != nil {
+		return err
+	}
+	if !a.flags.quiet && !a.flags.json {
+		line := describeSweep(summary, opts.dryRun)
+		if opts.dryRun {
+			if err := a.out.close(); err != nil {
+				return err
+			}
+			a.message("note", "%s", line)
+		} else {
+			a.out.line(line)
+		}
+	}
+	return t.result()
+}
+
+// describeSweep is the one line that a sweep prints.
+func describeSweep(s client.Summary, dryRun bool) string {
+	parts := []string{fmt.Sprintf("%d expired", s.Expired)}
+	for _, p := range []struct {
+		n    int
+		text string
+	}{
+		{s.Abandoned, "never uploaded"},
+		{s.Settled, "found to be uploaded"},
+		{s.Cleaned, "cleaned again"},
+		{s.Aborted, "multipart uploads aborted"},
+		{s.Failed, "failed"},
+	} {
+		if p.n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", p.n, p.text))
+		}
+	}
+	line := strings.Join(parts, ", ")
+	if s.More {
+		line += "; more may be due"
+	}
+	if dryRun {
+		line = "dry run: " + line
+	}
+	return line
+}

@@ -1,0 +1,34 @@
+// Command filestore manages a filestore: files in an S3 bucket, one metadata record each in a
+// DynamoDB table, or both on this disk.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/term"
+)
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+// run runs the command line on the process's own streams and returns the exit status.
+func run(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	// The first signal stops cleanly. From then on the default holds again: the second one ends
+	// the process at once.
+	context.AfterFunc(ctx, stop)
+	// A closed pipe is an error of the write that met it, not the end of the process: uploads in
+	// flight must be undone.
+	signal.Ignore(syscall.SIGPIPE)
+
+	a := &app{
+		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
+		stdoutTTY: term.IsTerminal(int(os.Stdout.Fd())),
+		stderrTTY: term.IsTerminal(int(os.Stderr.Fd())),
+		lookupEnv: os.LookupEnv,
+	}
+	return a.main(ctx, args)
+}

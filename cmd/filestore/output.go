@@ -1,0 +1,238 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/olekukonko/tablewriter"
+	"github.com/olekukonko/tablewriter/renderer"
+	"github.com/olekukonko/tablewriter/tw"
+
+	"github.com/designfultech/filestore/internal/client"
+	"github.com/designfultech/filestore/internal/presign"
+	"github.com/designfultech/filestore/internal/records"
+)
+
+// output writes the results of one command to stdout, in one of four forms: a table for people,
+// tab-separated for programs, JSON Lines, or ids only (docs/output.md).
+type output struct {
+	app     *app
+	headers []string
+	rows    [][]string // of the table, which needs all of them to align its columns
+	err     error      // the first failed write: nothing that follows can be shown
+}
+
+func newOutput(a *app) *output { return &output{app: a} }
+
+// cell is one value, for people and for programs.
+type cell struct {
+	human   string
+	machine string
+}
+
+func text(s string) cell { return cell{human: printable(s), machine: tsvField(s)} }
+
+func size(bytes int64) cell {
+	if bytes < 0 {
+		return cell{}
+	}
+	return cell{human: iecSize(bytes), machine: strconv.FormatInt(bytes, 10)}
+}
+
+// stamp shows a time of a record; one that can't be read is shown as it is.
+func stamp(s records.Stamp) cell {
+	if !s.IsSet() {
+		return cell{}
+	}
+	t, err := s.Time()
+	if err != nil {
+		return text(string(s))
+	}
+	return moment(t)
+}
+
+func moment(t time.Time) cell {
+	if t.IsZero() {
+		return cell{}
+	}
+	return cell{human: t.Local().Format("2006-01-02 15:04:05 MST"), machine: t.UTC().Format(time.RFC3339)}
+}
+
+// result is one line of output: a file, and what the command says of it.
+type result struct {
+	id    string // what -q prints
+	cells []cell
+	json  any
+}
+
+// columns names the columns of the results that follow.
+func (o *output) columns(names ...string) { o.headers = names }
+
+// print writes one result.
+func (o *output) print(r result) {
+	if o.err != nil {
+		return
+	}
+	switch f := &o.app.flags; {
+	case f.quiet:
+		o.line(r.id)
+	case f.json:
+		o.jsonLine(r.json)
+	case o.app.stdoutTTY:
+		row := make([]string, len(r.cells))
+		for i, c := range r.cells {
+			row[i] = c.human
+		}
+		o.rows = append(o.rows, row)
+	default:
+		fields := make([]string, len(r.cells))
+		for i, c := range r.cells {
+			fields[i] = c.machine
+		}
+		o.line(strings.Join(fields, "\t"))
+	}
+}
+
+// failure is a file that failed, in JSON.
+type failure struct {
+	ID    string       `json:"id,omitempty"`
+	Path  string       `json:"path,omitempty"`
+	Error failureCause `json:"error"`
+}
+
+type failureCause struct {
+	Reason  client.Reason `json:"reason"`
+	Message string        `json:"message"`
+}
+
+// fail reports that one file failed: on stderr always, and in JSON as a line of its own.
+func (o *output) fail(id, path string, err error) {
+	what := id
+	if path != "" {
+		what = path
+	}
+	o.app.fail(what, err)
+	if o.app.flags.json {
+		o.jsonLine(failure{ID: id, Path: path, Error: failureCause{Reason: reasonOf(err), Message: err.Error()}})
+	}
+}
+
+// reasonOf is client.ReasonOf for the errors of this package as well.
+func reasonOf(err error) client.Reason {
+	switch exitStatus(err) {
+	case exitUsage:
+		return client.Usage
+	case exitConflict:
+		return client.Conflict
+	}
+	return client.ReasonOf(err)
+}
+
+func (o *output) jsonLine(v any) {
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false) // URLs stay readable
+	if err := enc.Encode(v); err != nil {
+		o.err = errors.Join(o.err, err)
+		return
+	}
+	o.write(b.String())
+}
+
+func (o *output) line(s string) { o.write(s + "\n") }
+
+func (o *output) write(s string) {
+	if o.err != nil {
+		return
+	}
+	if _, err := io.WriteString(o.app.stdout, s); err != nil {
+		o.err = fmt.Errorf("write the results: %w", err)
+	}
+}
+
+// close ends the output. Its error says that not every result could be written.
+func (o *output) close() error {
+	if o.err == nil && len(o.rows) > 0 {
+		o.err = o.table()
+	}
+	err := o.err
+	o.rows, o.err = nil, nil
+	return err
+}
+
+func (o *output) table() error {
+	table := tablewriter.NewTable(o.app.stdout,
+		tablewriter.WithRenderer(renderer.NewBlueprint(tw.Rendition{
+			Borders:  tw.BorderNone,
+			Settings: tw.Settings{Separators: tw.SeparatorsNone, Lines: tw.LinesNone},
+		})),
+		tablewriter.WithPadding(tw.Padding{Right: "  ", Overwrite: true}),
+		tablewriter.WithHeaderAlignment(tw.AlignLeft),
+		tablewriter.WithRowAlignment(tw.AlignLeft),
+		tablewriter.WithHeaderAutoFormat(tw.Off),
+		tablewriter.WithHeaderAutoWrap(tw.WrapNone),
+		tablewriter.WithRowAutoWrap(tw.WrapNone),
+		tablewriter.WithTrimSpace(tw.Off),
+	)
+	table.Header(o.headers)
+	for _, row := range o.rows {
+		if err := table.Append(row); err != nil {
+			return fmt.Errorf("write the results: %w", err)
+		}
+	}
+	if err := table.Render(); err != nil {
+		return fmt.Errorf("write the results: %w", err)
+	}
+	return nil
+}
+
+// fileJSON is a file in JSON (docs/output.md). Fields are only ever added.
+type fileJSON struct {
+	ID         string          `json:"id"`
+	Name       string          `json:"name"`
+	Type       string          `json:"type,omitempty"`
+	Size       *int64          `json:"size,omitempty"` // bytes
+	State      records.State   `json:"state"`
+	Meta       json.RawMessage `json:"meta,omitempty"`
+	CreatedAt  string          `json:"created_at,omitempty"` // RFC 3339, UTC
+	UploadedAt string          `json:"uploaded_at,omitempty"`
+	StoredAt   string          `json:"stored_at,omitempty"`
+	DeletedAt  string          `json:"deleted_at,omitempty"`
+	Malformed  []string        `json:"malformed,omitempty"` // attributes that break the contract
+	Path       string          `json:"path,omitempty"`      // of the local file
+	Verified   string          `json:"verified,omitempty"`  // the checksum that was compared
+	URL        string          `json:"url,omitempty"`
+	URLExpires string          `json:"url_expires_at,omitempty"`
+}
+
+func newFileJSON(r records.Record) fileJSON {
+	f := fileJSON{
+		ID: r.ID, Name: r.Name, Type: r.Type, State: r.State(), Malformed: r.Malformed(),
+		CreatedAt: stamp(r.CreatedAt).machine, UploadedAt: stamp(r.UploadedAt).machine,
+		StoredAt: stamp(r.StoredAt).machine, DeletedAt: stamp(r.DeletedAt).machine,
+	}
+	if r.Size >= 0 {
+		f.Size = &r.Size
+	}
+	if r.Meta != "" {
+		f.Meta = json.RawMessage(r.Meta)
+		if _, err := r.MetaObject(); err != nil {
+			// Not an object, and maybe not JSON at all: shown as the text it is.
+			quoted, _ := json.Marshal(r.Meta) // a string can always be marshalled
+			f.Meta = quoted
+		}
+	}
+	return f
+}
+
+func (f fileJSON) withURL(u presign.URL) fileJSON {
+	if u.URL != "" {
+		f.URL, f.URLExpires = u.URL, u.Expires.UTC().Format(time.RFC3339)
+	}
+	return f
+}

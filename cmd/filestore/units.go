@@ -1,0 +1,117 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// duration is a flag or setting: a Go duration ("90m", "1h30m"), days ("7d"), or a bare number
+// of seconds, as the API's settings have it.
+type duration time.Duration
+
+// Set implements pflag.Value.
+func (d *duration) Set(s string) error {
+	parsed, err := parseDuration(s)
+	if err != nil {
+		return err
+	}
+	*d = duration(parsed)
+	return nil
+}
+
+func (d *duration) String() string { return shortDuration(time.Duration(*d)) }
+
+// Type implements pflag.Value.
+func (d *duration) Type() string { return "duration" }
+
+func parseDuration(s string) (time.Duration, error) {
+	if n, ok := strings.CutSuffix(s, "d"); ok {
+		if days, err := strconv.ParseInt(n, 10, 32); err == nil {
+			return time.Duration(days) * 24 * time.Hour, nil
+		}
+	}
+	if seconds, err := strconv.ParseInt(s, 10, 32); err == nil {
+		return time.Duration(seconds) * time.Second, nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return 0, fmt.Errorf("%q is not a duration such as 90s, 15m, 1h30m or 7d", s)
+	}
+	return d, nil
+}
+
+// shortDuration writes 1h0m0s as 1h.
+func shortDuration(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// iecSize writes a number of bytes for people: 1536 is "1.5 KiB".
+func iecSize(bytes int64) string {
+	if bytes < 1024 {
+		return strconv.FormatInt(bytes, 10) + " B"
+	}
+	size, unit := float64(bytes)/1024, 0
+	const units = "KMGTPE"
+	for size >= 1023.95 && unit < len(units)-1 {
+		size /= 1024
+		unit++
+	}
+	return fmt.Sprintf("%.1f %ciB", size, units[unit])
+}
+
+// printable returns s with everything escaped that could move a terminal's cursor, change its
+// colours, or make text look like other text: control and format characters, and bytes that are
+// no UTF-8.
+func printable(s string) string {
+	return escape(s, func(r rune) bool { return r == ' ' || unicode.IsPrint(r) })
+}
+
+// tsvField returns s for one field of tab-separated output, where a tab or a line break would
+// be taken for the end of the field: the same escapes as for a terminal, and every other
+// character as it is.
+func tsvField(s string) string {
+	s = strings.ReplaceAll(s, `\`, `\\`)
+	return escape(s, func(r rune) bool { return !unicode.IsControl(r) })
+}
+
+func escape(s string, plain func(rune) bool) string {
+	clean := true
+	for i, r := range s {
+		if !plain(r) || r == utf8.RuneError && isInvalid(s[i:]) {
+			clean = false
+			break
+		}
+	}
+	if clean {
+		return s
+	}
+	var b strings.Builder
+	for i, r := range s {
+		switch {
+		case r == utf8.RuneError && isInvalid(s[i:]):
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		case plain(r):
+			b.WriteRune(r)
+		default:
+			quoted := strconv.QuoteRuneToASCII(r)
+			b.WriteString(quoted[1 : len(quoted)-1])
+		}
+	}
+	return b.String()
+}
+
+func isInvalid(s string) bool {
+	r, size := utf8.DecodeRuneInString(s)
+	return r == utf8.RuneError && size == 1
+}

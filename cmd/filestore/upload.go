@@ -1,0 +1,326 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"mime"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/designfultech/filestore/internal/client"
+	"github.com/designfultech/filestore/internal/mimetype"
+	"github.com/designfultech/filestore/internal/records"
+)
+
+type uploadOptions struct {
+	paths     []string
+	name      string
+	mimeType  string
+	meta      []string
+	store     bool
+	recursive bool
+}
+
+func newUploadCmd(a *app) *cobra.Command {
+	opts := &uploadOptions{}
+	cmd := &cobra.Command{
+		Use:   "upload PATH...",
+		Short: "Upload files",
+		Long: `Upload files. They are temporary until "store" makes them permanent; --store does so at
+once.
+
+An upload that fails or is interrupted leaves nothing behind. Where one of several files
+fails, the others still go. With "-" the content is read from standard input. The type is
+taken from the extension, else from the first bytes.`,
+		Example: `  filestore upload report.pdf
+  filestore upload --store --meta branch=main --meta commit=4f2a91c dist/*.tar.gz
+  filestore upload -r photos
+  pg_dump shop | gzip | filestore upload --name shop.sql.gz -`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			opts.paths = args
+			return runUpload(cmd.Context(), a, opts)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&opts.name, "name", "", "name of the file (default: the last element of its path)")
+	flags.StringVar(&opts.mimeType, "type", "", "MIME type")
+	flags.StringArrayVar(&opts.meta, "meta", nil, "metadata as `key=value`; may be repeated")
+	flags.BoolVar(&opts.store, "store", false, "store at once")
+	flags.BoolVarP(&opts.recursive, "recursive", "r", false, "upload what is in directories; the path goes into meta.path")
+	return cmd
+}
+
+// source is one file to be uploaded.
+type source struct {
+	path  string // as errors name it
+	name  string // of the file in the filestore
+	meta  map[string]string
+	size  int64 // bytes; -1: not known
+	stdin bool
+	err   error // why it can't be uploaded
+}
+
+func runUpload(ctx context.Context, a *app, opts *uploadOptions) (err error) {
+	meta, err := opts.check(a)
+	if err != nil {
+		return err
+	}
+	store, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.close()) }()
+
+	sources := opts.sources(meta)
+	total, what := int64(0), fmt.Sprintf("uploading %d files", len(sources))
+	if len(sources) == 1 {
+		what = "uploading " + printable(sources[0].name)
+	}
+	for _, s := range sources {
+		if s.size < 0 {
+			total = -1
+			break
+		}
+		total += s.size
+	}
+	bar := a.startProgress(ctx, what, total)
+	defer bar.end()
+
+	a.out.columns("ID", "NAME", "SIZE", "TYPE", "STATE")
+	var t tally
+	temporary := false
+	for r := range client.InOrder(ctx, sources, uploadsAtOnce, func(ctx context.Context, s source) uploaded {
+		record, err := uploadOne(ctx, a, store.Client, s, opts, bar)
+		return uploaded{source: s, record: record, err: err}
+	}) {
+		if r.err != nil {
+			t.fail(r.err)
+			if ctx.Err() == nil || client.ReasonOf(r.err) != client.Interrupted {
+				a.out.fail("", r.source.path, r.err)
+			}
+			continue
+		}
+		t.ok()
+		temporary = temporary || r.record.State() == records.Temporary
+		f := newFileJSON(r.record)
+		f.Path = r.source.path
+		a.out.print(result{
+			id:    r.record.ID,
+			cells: []cell{text(r.record.ID), text(r.record.Name), size(r.record.Size), text(r.record.Type), text(string(r.record.State()))},
+			json:  f,
+		})
+	}
+	bar.end()
+	if temporary {
+		a.note(`temporary files are removed after %s; "filestore store ID" keeps them`, shortDuration(store.Settings.TemporaryLifetime))
+	}
+	return t.result()
+}
+
+// uploadsAtOnce is how many files are in flight.
+const uploadsAtOnce = 16
+
+type uploaded struct {
+	source source
+	record records.Record
+	err    error
+}
+
+// check looks at the flags and returns the metadata.
+func (o *uploadOptions) check(a *app) (map[string]string, error) {
+	if len(o.paths) == 0 {
+		return nil, usagef(`"-" reads from standard input`, "no file is given")
+	}
+	named := a.flags.changed("name")
+	if named && o.name == "" {
+		return nil, usagef("", "--name is empty")
+	}
+	if named && (len(o.paths) > 1 || o.recursive) {
+		return nil, usagef("", "--name is for a single file")
+	}
+	for i, path := range o.paths {
+		if path != "-" {
+			continue
+		}
+		if !named && len(o.paths) == 1 {
+			return nil, usagef("--name NAME", "standard input has no name")
+		}
+		if len(o.paths) > 1 {
+			return nil, usagef("upload it by itself, with --name", `"-" is argument %d of several`, i+1)
+		}
+	}
+	if o.mimeType != "" {
+		if base, _, err := mime.ParseMediaType(o.mimeType); err != nil || !strings.Contains(base, "/") {
+			return nil, usagef("such as application/pdf", "--type %q is not a MIME type", o.mimeType)
+		}
+	}
+	meta := make(map[string]string, len(o.meta))
+	for _, m := range o.meta {
+		key, value, ok := strings.Cut(m, "=")
+		if !ok || key == "" {
+			return nil, usagef("--meta key=value", "--meta %q is not of the form key=value", m)
+		}
+		if _, twice := meta[key]; twice {
+			return nil, usagef("", "--meta %q is given twice", key)
+		}
+		meta[key] = value
+	}
+	return meta, nil
+}
+
+// sources finds the files. What can't be found or read becomes a source with an error, so that
+// the others still go.
+func (o *uploadOptions) sources(meta map[string]string) []source {
+	var out []source
+	for _, path := range o.paths {
+		if path == "-" {
+			out = append(out, source{path: path, name: o.name, meta: meta, size: -1, stdin: true})
+			continue
+		}
+		info, err := os.Stat(path)
+		if errors.Is(err, fs.ErrNotExist) && strings.ContainsAny(path, "*?[") {
+			// The shell passes a pattern that matches nothing as it is; some shells expand none.
+			matches, globErr := filepath.Glob(path)
+			if globErr != nil || len(matches) == 0 {
+				out = append(out, source{path: path, err: usagef("", "no file matches")})
+				continue
+			}
+			for _, match := range matches {
+				info, err := os.Stat(match)
+				out = append(out, o.found(match, info, err, meta)...)
+			}
+			continue
+		}
+		out = append(out, o.found(path, info, err, meta)...)
+	}
+	return out
+}
+
+func (o *uploadOptions) found(path string, info fs.FileInfo, err error, meta map[string]string) []source {
+	switch {
+	case err != nil:
+		return []source{{path: path, err: err}}
+	case info.IsDir() && !o.recursive:
+		return []source{{path: path, err: usagef("-r uploads the files in directories", "is a directory")}}
+	case info.IsDir():
+		return o.walk(path, meta)
+	}
+	name := o.name
+	if name == "" {
+		name = filepath.Base(path)
+	}
+	return []source{newSource(path, name, info, meta)}
+}
+
+func newSource(path, name string, info fs.FileInfo, meta map[string]string) source {
+	s := source{path: path, name: strings.ToValidUTF8(name, "\uFFFD"), meta: meta, size: info.Size()}
+	if !info.Mode().IsRegular() {
+		s.err = usagef(`"upload --name NAME -" reads a stream`, "is not a regular file")
+	}
+	return s
+}
+
+// walk finds the files below a directory. Links to files are followed, links to directories are
+// not: they could lead in circles.
+func (o *uploadOptions) walk(dir string, meta map[string]string) []source {
+	var out []source
+	_ = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			out = append(out, source{path: path, err: err})
+			return nil // a directory that can't be read has no entries; its siblings go on
+		case entry.IsDir():
+			return nil
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			out = append(out, source{path: path, err: err})
+			return nil
+		}
+		if info.IsDir() {
+			return nil
+		}
+		rel, err := filepath.Rel(dir, path)
+		if err != nil {
+			rel = path
+		}
+		own := map[string]string{"path": strings.ToValidUTF8(filepath.ToSlash(rel), "\uFFFD")}
+		for k, v := range meta {
+			own[k] = v
+		}
+		out = append(out, newSource(path, filepath.Base(path), info, own))
+		return nil
+	})
+	if len(out) == 0 {
+		out = append(out, source{path: dir, err: usagef("", "no file is in this directory")})
+	}
+	return out
+}
+
+func uploadOne(ctx context.Context, a *app, c *client.Client, s source, opts *uploadOptions, bar *progress) (_ records.Record, err error) {
+	if s.err != nil {
+		return records.Record{}, s.err
+	}
+	if err := ctx.Err(); err != nil {
+		return records.Record{}, err
+	}
+	req := client.UploadRequest{
+		Name: s.name, Type: opts.mimeType, Meta: s.meta, Store: opts.store, Progress: bar.add,
+	}
+	if s.stdin {
+		head, rest, err := peek(interruptible(ctx, a.stdin))
+		if err != nil {
+			return records.Record{}, fmt.Errorf("read standard input: %w", err)
+		}
+		req.Stream = rest
+		if req.Type == "" {
+			req.Type = mimetype.Of(s.name, head)
+		}
+		return c.Upload(ctx, req)
+	}
+	f, err := os.Open(s.path)
+	if err != nil {
+		return records.Record{}, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	req.File = f
+	if req.Type == "" {
+		var head [512]byte
+		n, err := f.ReadAt(head[:], 0)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return records.Record{}, err
+		}
+		req.Type = mimetype.Of(s.name, head[:n])
+	}
+	return c.Upload(ctx, req)
+}
+
+// peek returns the first bytes of r, and a reader that begins with them.
+func peek(r io.Reader) (head []byte, rest io.Reader, err error) {
+	head = make([]byte, 512)
+	n, err := io.ReadFull(r, head)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, nil, err
+	}
+	head = head[:n]
+	return head, io.MultiReader(strings.NewReader(string(head)), r), nil
+}
+
+// interruptible returns a reader of r that fails once ctx has ended, also while a read waits for
+// a producer that says nothing. That read is left behind: the process is about to end.
+func interruptible(ctx context.Context, r io.Reader) io.Reader {
+	pr, pw := io.Pipe()
+	stop := context.AfterFunc(ctx, func() { _ = pw.CloseWithError(context.Cause(ctx)) })
+	go func() {
+		defer stop()
+		_, err := io.CopyBuffer(struct{ io.Writer }{pw}, struct{ io.Reader }{r}, make([]byte, 256<<10))
+		_ = pw.CloseWithError(err)
+	}()
+	return pr
+}

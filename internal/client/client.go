@@ -1,0 +1,109 @@
+// Package client is the reference client of a filestore: every operation on files, by the rules
+// of docs/contract.md, on a bucket and a table of records. Somebody who writes a client in
+// another language should find here what to do, in which order, and why.
+//
+// Each operation has a file of its own. Nothing here prints, exits, or knows a terminal; the
+// clock and the source of ids are fields.
+package client
+
+import (
+	"context"
+	"iter"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/designfultech/filestore/internal/presign"
+	"github.com/designfultech/filestore/internal/records"
+	"github.com/designfultech/filestore/internal/transfer"
+)
+
+// The contract's defaults (docs/contract.md, "The parts").
+const (
+	DefaultTable             = "Files"
+	DefaultURLLifetime       = time.Hour
+	DefaultTemporaryLifetime = time.Hour
+)
+
+// batch is how many calls on single records run at once.
+const batch = 32
+
+// cleanupTimeout bounds what is done to leave nothing behind after a failure or an interrupt.
+const cleanupTimeout = 15 * time.Second
+
+// Settings are those of a deployment: every client of it should use the same.
+type Settings struct {
+	URLLifetime       time.Duration // of presigned URLs, 1 s to 7 days
+	TemporaryLifetime time.Duration // from the upload of a file that nobody stores to its sweep
+	StoreOnLoad       bool          // files are stored the moment they are uploaded
+}
+
+// Client works on one filestore. All fields are needed. It is safe for concurrent use.
+type Client struct {
+	S3       *s3.Client
+	Bucket   string
+	Records  records.Table
+	Transfer *transfer.Engine
+	// Signer returns what signs URLs. It may ask for credentials, and fails where there are none.
+	Signer   func(ctx context.Context) (presign.Signer, error)
+	Settings Settings
+
+	Now   func() time.Time
+	NewID func() string
+}
+
+func (c *Client) stamp() records.Stamp { return records.At(c.Now()) }
+
+// Result is what became of one file of several.
+type Result[T any] struct {
+	ID    string
+	Value T
+	Err   error // often a [*FileError]
+}
+
+// InOrder calls f for every item, up to limit at once, and yields the results in the order of
+// the items, each as soon as it and all before it are there. When ctx ends or the caller stops,
+// f is still called for the rest, with a context that has ended: it says of each item that it
+// was not done.
+func InOrder[T, R any](ctx context.Context, items []T, limit int, f func(context.Context, T) R) iter.Seq[R] {
+	return func(yield func(R) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		var running sync.WaitGroup
+		defer running.Wait()
+		defer cancel()
+
+		results := make([]chan R, len(items))
+		for i := range results {
+			results[i] = make(chan R, 1)
+		}
+		slots := make(chan struct{}, limit)
+		running.Go(func() {
+			for i, item := range items {
+				slots <- struct{}{}
+				running.Go(func() {
+					defer func() { <-slots }()
+					results[i] <- f(ctx, item)
+				})
+			}
+		})
+		for _, r := range results {
+			if !yield(<-r) {
+				return
+			}
+		}
+	}
+}
+
+// unique returns ids without repetitions, in the order of their first appearance.
+func unique(ids []string) []string {
+	seen := make(map[string]bool, len(ids))
+	var out []string
+	for _, id := range ids {
+		if !seen[id] {
+			seen[id] = true
+			out = append(out, id)
+		}
+	}
+	return out
+}

@@ -1,0 +1,354 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go"
+
+	"github.com/designfultech/filestore/internal/records"
+)
+
+const (
+	// cleanAgain is how long after its deletion the object of a file is deleted again.
+	cleanAgain = 24 * time.Hour
+	// staleUpload is the age from which a multipart upload without a live record is nobody's.
+	staleUpload = 24 * time.Hour
+)
+
+// ExpireOptions choose what a sweep does.
+type ExpireOptions struct {
+	// OlderThan is the temporary lifetime to go by; 0: the setting TemporaryLifetime.
+	OlderThan time.Duration
+	// DryRun changes nothing, and reports what would be done.
+	DryRun bool
+	// Max is how many files are claimed at most; 0: no limit.
+	Max int
+	// Report is told of each file that the sweep acted on or failed at. May be nil.
+	Report func(Swept)
+}
+
+// Action is what a sweep does to a file.
+type Action string
+
+// The actions.
+const (
+	ActionExpire  Action = "expire"  // temporary for too long: deleted
+	ActionAbandon Action = "abandon" // a placeholder without an object: deleted
+	ActionSettle  Action = "settle"  // a placeholder with an object: recorded as uploaded
+	ActionClean   Action = "clean"   // deleted within the last 24 h: its object deleted again
+	ActionAbort   Action = "abort"   // a multipart upload that nobody goes on with: aborted
+)
+
+// Swept is one file that a sweep acted on.
+type Swept struct {
+	ID     string
+	Name   string
+	Action Action
+	Err    error // nil: done (or, in a dry run, would be done)
+}
+
+// Summary counts what a sweep did, in files.
+type Summary struct {
+	Expired   int
+	Abandoned int
+	Settled   int
+	Cleaned   int
+	Aborted   int
+	Failed    int
+	// Unreadable is how many records were left alone because their times can't be read.
+	Unreadable int
+	// More says that Max was reached: more files may be due.
+	More bool
+	// Unlisted is why the multipart uploads could not be listed; nil where they were. The sweep of
+	// records goes on without: a server may lack the call, or the role the permission.
+	Unlisted error
+}
+
+// Expire carries out the sweeps ("expire", "expire, never uploaded" and "expire, clean again",
+// docs/contract.md, "The transitions") in one pass over the table. It may run while users work
+// and while other sweeps run: every file is claimed by a conditional write, and where somebody
+// else was first, nothing is done.
+//
+// The error is that of the pass itself; failures of single files are reported and counted.
+func (c *Client) Expire(ctx context.Context, opts ExpireOptions) (Summary, error) {
+	s := &sweep{client: c, opts: opts, now: c.Now()}
+	if s.opts.OlderThan == 0 {
+		s.opts.OlderThan = c.Settings.TemporaryLifetime
+	}
+	// Stamps are whole seconds. With limits of whole seconds too, the filter, the look at the
+	// record and the condition of the claim all compare the same.
+	s.dueBefore = s.now.Add(-s.opts.OlderThan).Truncate(time.Second)
+	s.abandonBefore = s.dueBefore.Add(-c.Settings.URLLifetime).Truncate(time.Second)
+	s.cleanSince = s.now.Add(-cleanAgain).Truncate(time.Second)
+	err := s.run(ctx)
+	return s.summary, err
+}
+
+type sweep struct {
+	client        *Client
+	opts          ExpireOptions
+	now           time.Time
+	dueBefore     time.Time                          // temporary files uploaded before it are due
+	abandonBefore time.Time                          // placeholders created before it are due
+	cleanSince    time.Time                          // files deleted since are cleaned again
+	uploads       map[string][]types.MultipartUpload // under way or left behind, by key
+	claimed       int
+	summary       Summary
+}
+
+// due is a record with what is due for it.
+type due struct {
+	records.Record
+	action Action
+}
+
+func (s *sweep) run(ctx context.Context) error {
+	if err := s.listUploads(ctx); err != nil {
+		return err
+	}
+	filter := records.Filter{
+		UploadedBefore: records.At(s.dueBefore),
+		CreatedBefore:  records.At(s.abandonBefore),
+		DeletedSince:   records.At(s.cleanSince),
+	}
+	for page, err := range s.client.Records.Scan(ctx, filter) {
+		if err != nil {
+			return fmt.Errorf("read the records: %w", err)
+		}
+		if err := s.page(ctx, page); err != nil {
+			return err
+		}
+		if s.summary.More {
+			return nil
+		}
+	}
+	return s.staleUploads(ctx)
+}
+
+// page sweeps one page: the claims in parallel, then the objects together.
+func (s *sweep) page(ctx context.Context, page []records.Record) error {
+	var work []due
+	for _, r := range page {
+		action := s.action(r)
+		switch {
+		case action == "":
+			continue
+		case action == ActionClean:
+		case s.opts.Max > 0 && s.claimed == s.opts.Max:
+			s.summary.More = true
+			continue
+		default:
+			s.claimed++
+		}
+		work = append(work, due{r, action})
+	}
+	var outcomes []Swept
+	var objects []string
+	for done := range InOrder(ctx, work, batch, s.claim) {
+		if done.Action == "" {
+			continue
+		}
+		outcomes = append(outcomes, done)
+		if done.Err == nil && done.Action != ActionSettle && !s.opts.DryRun {
+			objects = append(objects, done.ID)
+		}
+	}
+	// The objects go only after their records are claimed. What is not reached any more, because
+	// ctx ended or the process was killed, the next sweep cleans again.
+	failures := s.client.deleteObjects(ctx, objects)
+	for _, id := range objects {
+		if s.uploads[id] != nil && failures[id] == nil {
+			failures[id] = s.client.abortUploads(ctx, id)
+			delete(s.uploads, id)
+		}
+	}
+	for _, done := range outcomes {
+		if err := failures[done.ID]; err != nil {
+			done.Err = failed(done.ID, err)
+		}
+		s.report(done)
+	}
+	return ctx.Err()
+}
+
+// action tells what is due for r, "" for nothing.
+func (s *sweep) action(r records.Record) Action {
+	var action Action
+	var stamp records.Stamp
+	var isDue bool
+	switch r.State() {
+	case records.Temporary:
+		action, stamp = ActionExpire, r.UploadedAt
+		isDue = stamp.Before(s.dueBefore)
+	case records.Placeholder:
+		action, stamp = ActionAbandon, r.CreatedAt
+		isDue = stamp.Before(s.abandonBefore)
+	case records.Deleted:
+		action, stamp = ActionClean, r.DeletedAt
+		isDue = !stamp.Before(s.cleanSince)
+	case records.Stored:
+		return ""
+	}
+	if _, err := stamp.Time(); err != nil {
+		if stamp.IsSet() {
+			s.summary.Unreadable++
+		}
+		return ""
+	}
+	if !isDue {
+		return ""
+	}
+	return action
+}
+
+// claim carries out the transition that is due. A zero Action in the answer means that nothing
+// is to be done any more: the condition no longer held, or the upload is still going on.
+func (s *sweep) claim(ctx context.Context, r due) Swept {
+	done := Swept{ID: r.ID, Name: r.Name, Action: r.action}
+	var err error
+	switch r.action {
+	case ActionExpire:
+		if !s.opts.DryRun {
+			_, err = s.client.Records.Expire(ctx, r.ID, records.At(s.now), records.At(s.dueBefore))
+		}
+	case ActionAbandon:
+		done.Action, err = s.neverUploaded(ctx, r.ID)
+	}
+	if _, lost := errors.AsType[*records.TransitionError](err); lost {
+		return Swept{}
+	}
+	done.Err = failed(r.ID, err)
+	return done
+}
+
+// neverUploaded carries out "expire, never uploaded". The object is asked for first: the
+// notification of its upload may have been lost.
+func (s *sweep) neverUploaded(ctx context.Context, id string) (Action, error) {
+	c := s.client
+	upload, found, err := c.head(ctx, id)
+	switch {
+	case err != nil:
+		return ActionAbandon, err
+	case found:
+		upload.Store = c.Settings.StoreOnLoad
+		if !s.opts.DryRun {
+			_, err = c.Records.Uploaded(ctx, id, upload)
+		}
+		return ActionSettle, err
+	}
+	active, err := s.inProgress(ctx, id)
+	switch {
+	case err != nil:
+		return ActionAbandon, err
+	case active:
+		return "", nil
+	}
+	if !s.opts.DryRun {
+		_, err = c.Records.Abandon(ctx, id, records.At(s.now), records.At(s.abandonBefore))
+	}
+	return ActionAbandon, err
+}
+
+// inProgress reports whether a part of a multipart upload to id arrived so lately that the
+// placeholder must be left to it: a large upload may take longer than a presigned URL lives, and
+// the sweep must not take its record away.
+func (s *sweep) inProgress(ctx context.Context, id string) (bool, error) {
+	for _, u := range s.uploads[id] {
+		latest := aws.ToTime(u.Initiated)
+		pages := s3.NewListPartsPaginator(s.client.S3, &s3.ListPartsInput{
+			Bucket: &s.client.Bucket, Key: &id, UploadId: u.UploadId,
+		})
+		for pages.HasMorePages() {
+			page, err := pages.NextPage(ctx)
+			if isNoSuchUpload(err) {
+				break
+			}
+			if err != nil {
+				return false, err
+			}
+			for _, p := range page.Parts {
+				if t := aws.ToTime(p.LastModified); t.After(latest) {
+					latest = t
+				}
+			}
+		}
+		if !latest.Before(s.abandonBefore) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// listUploads asks once for all multipart uploads: usually there are none or few.
+func (s *sweep) listUploads(ctx context.Context) error {
+	s.uploads = make(map[string][]types.MultipartUpload)
+	pages := s3.NewListMultipartUploadsPaginator(s.client.S3, &s3.ListMultipartUploadsInput{Bucket: &s.client.Bucket})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			if api, ok := errors.AsType[smithy.APIError](err); ok && api.ErrorCode() != "NoSuchBucket" {
+				s.summary.Unlisted = err
+				return nil
+			}
+			return fmt.Errorf("list the multipart uploads: %w", err)
+		}
+		for _, u := range page.Uploads {
+			key := aws.ToString(u.Key)
+			s.uploads[key] = append(s.uploads[key], u)
+		}
+	}
+	return nil
+}
+
+// staleUploads aborts what is left of uploads without a placeholder: killed after their record
+// was discarded or deleted. Keys that are no ids are not ours.
+func (s *sweep) staleUploads(ctx context.Context) error {
+	var ids []string
+	for id, uploads := range s.uploads {
+		stale := func(u types.MultipartUpload) bool { return aws.ToTime(u.Initiated).Before(s.now.Add(-staleUpload)) }
+		if ValidID(id) && slices.ContainsFunc(uploads, stale) {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	slices.Sort(ids)
+	found, err := s.client.Records.Get(ctx, ids)
+	if err != nil {
+		return fmt.Errorf("read the records of stale multipart uploads: %w", err)
+	}
+	for _, id := range ids {
+		r, ok := found[id]
+		if ok && r.State() == records.Placeholder {
+			continue // its own sweep looks at what the upload does
+		}
+		done := Swept{ID: id, Name: r.Name, Action: ActionAbort}
+		if !s.opts.DryRun {
+			done.Err = failed(id, s.client.abortUploads(ctx, id))
+		}
+		s.report(done)
+	}
+	return ctx.Err()
+}
+
+func (s *sweep) report(done Swept) {
+	count := map[Action]*int{
+		ActionExpire: &s.summary.Expired, ActionAbandon: &s.summary.Abandoned, ActionSettle: &s.summary.Settled,
+		ActionClean: &s.summary.Cleaned, ActionAbort: &s.summary.Aborted,
+	}[done.Action]
+	if done.Err != nil {
+		count = &s.summary.Failed
+	}
+	*count++
+	if s.opts.Report != nil {
+		s.opts.Report(done)
+	}
+}

@@ -1,0 +1,122 @@
+package client
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"github.com/designfultech/filestore/internal/presign"
+	"github.com/designfultech/filestore/internal/records"
+)
+
+// InfoOptions choose what [Client.Info] shows beside stored files.
+type InfoOptions struct {
+	Deleted   bool          // deleted files too
+	NonStored bool          // placeholders and temporary files too
+	Expires   time.Duration // lifetime of the download URLs; 0: the setting URLLifetime
+}
+
+// FileInfo is a record and, for stored files, the URL to download it.
+type FileInfo struct {
+	records.Record
+	URL presign.URL // zero for files that get none
+}
+
+// infoChunk is how many records are asked for at a time, so that answers begin before the last
+// record is read.
+const infoChunk = 1000
+
+// Info returns the records of files in the order of ids, each id once ("Which records info
+// shows", docs/contract.md, "The HTTP API"). A file that is there but not shown is an error that
+// says what it is: Expired, Deleted, NotUploaded or NotStored.
+func (c *Client) Info(ctx context.Context, ids []string, opts InfoOptions) iter.Seq[Result[FileInfo]] {
+	return func(yield func(Result[FileInfo]) bool) {
+		var signer presign.Signer
+		var signerErr error
+		signed := false
+		for r := range c.Get(ctx, ids) {
+			result := Result[FileInfo]{ID: r.ID, Value: FileInfo{Record: r.Value}, Err: r.Err}
+			if r.Err == nil {
+				result.Err = c.visible(r.Value, opts)
+			}
+			if result.Err == nil && r.Value.State() == records.Stored {
+				if !signed {
+					signer, signerErr = c.Signer(ctx)
+					signed = true
+				}
+				if result.Err = signerErr; signerErr == nil {
+					result.Value.URL, result.Err = c.downloadURL(signer, r.Value, opts.Expires)
+				}
+			}
+			result.Err = failed(r.ID, result.Err)
+			if !yield(result) {
+				return
+			}
+		}
+	}
+}
+
+// Get returns the records of files, in whatever state, in the order of ids, each id once. It
+// asks for them in batches.
+func (c *Client) Get(ctx context.Context, ids []string) iter.Seq[Result[records.Record]] {
+	return func(yield func(Result[records.Record]) bool) {
+		ids := unique(ids)
+		for len(ids) > 0 {
+			chunk := ids[:min(infoChunk, len(ids))]
+			ids = ids[len(chunk):]
+			var valid []string
+			for _, id := range chunk {
+				if ValidID(id) {
+					valid = append(valid, id)
+				}
+			}
+			found, err := c.Records.Get(ctx, valid)
+			for _, id := range chunk {
+				record, ok := found[id]
+				result := Result[records.Record]{ID: id, Value: record}
+				switch {
+				case !ValidID(id):
+					result.Err = notAnID(id)
+				case err != nil:
+					result.Err = failed(id, err)
+				case !ok:
+					result.Err = fileError(id, NotFound, "%w", records.ErrNotFound)
+				}
+				if !yield(result) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// visible returns why a record is not shown, nil where it is.
+func (c *Client) visible(r records.Record, opts InfoOptions) error {
+	switch r.State() {
+	case records.Deleted:
+		// A file that was deleted before it was ever stored is both.
+		if opts.Deleted || opts.NonStored && !r.StoredAt.IsSet() {
+			return nil
+		}
+		return c.gone(r)
+	case records.Placeholder:
+		if opts.NonStored {
+			return nil
+		}
+		return fileError(r.ID, NotUploaded, "%w", records.ErrNotUploaded)
+	case records.Temporary:
+		if opts.NonStored {
+			return nil
+		}
+		return fileError(r.ID, NotStored, "temporary, not stored")
+	case records.Stored:
+	}
+	return nil
+}
+
+func (c *Client) downloadURL(signer presign.Signer, r records.Record, lifetime time.Duration) (presign.URL, error) {
+	if lifetime == 0 {
+		lifetime = c.Settings.URLLifetime
+	}
+	return signer.Get(r.ID, r.Name, r.Type, c.Now(), lifetime)
+}

@@ -1,0 +1,34 @@
+package client
+
+import (
+	"context"
+	"time"
+
+	"github.com/designfultech/filestore/internal/presign"
+)
+
+// PresignPut makes the placeholder of a file and the URL through which anybody may upload it,
+// as the API's POST /file does. lifetime 0 is the setting URLLifetime.
+func (c *Client) PresignPut(ctx context.Context, name string, meta map[string]string, lifetime time.Duration, limits presign.Limits) (string, presign.URL, error) {
+	if lifetime == 0 {
+		lifetime = c.Settings.URLLifetime
+	}
+	signer, err := c.Signer(ctx)
+	if err != nil {
+		return "", presign.URL{}, err
+	}
+	// Signed before the record is made, with an id of the same form: what can't be signed must
+	// not leave a record behind.
+	if _, err := signer.Put(c.NewID(), c.Now(), lifetime, limits); err != nil {
+		return "", presign.URL{}, err
+	}
+	id, err := c.create(ctx, name, meta)
+	if err != nil {
+		return "", presign.URL{}, err
+	}
+	url, err := signer.Put(id, c.Now(), lifetime, limits)
+	if err != nil {
+		return "", presign.URL{}, c.undo(ctx, id, 0, err)
+	}
+	return id, url, nil
+}

@@ -1,0 +1,100 @@
+package client
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+)
+
+// attempts is how often a call of the SDK is tried before it fails.
+const attempts = 5
+
+// DefaultStallTimeout is how long a connection may move no byte before it is given up.
+const DefaultStallTimeout = 60 * time.Second
+
+// DialFunc opens a connection, as net.Dialer.DialContext does.
+type DialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// HTTPClient returns the HTTP client for both services, made once a process. It is the SDK's
+// own kind, which alone honours AWS_CA_BUNDLE. Connections are opened by dial (nil: as usual)
+// and given up once nothing has moved on them for the time stall.
+//
+// HTTP/2 would put all transfers on one connection and was measured at a fraction of the speed
+// (docs/performance.md); bodies are not compressed, so that their length is known.
+func HTTPClient(stall time.Duration, dial DialFunc) *awshttp.BuildableClient {
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext
+	}
+	return awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+		t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := dial(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			return &watchedConn{Conn: conn, stall: stall}, nil
+		}
+		t.MaxIdleConns = 1024
+		t.MaxIdleConnsPerHost = 256
+		t.ForceAttemptHTTP2 = false
+		t.Protocols = new(http.Protocols)
+		t.Protocols.SetHTTP1(true)
+		t.DisableCompression = true
+		t.WriteBufferSize = 256 << 10
+		t.ReadBufferSize = 256 << 10
+	})
+}
+
+// watchedConn is a connection that fails, with a timeout, when for the time stall not one byte
+// could be read or written. While a request body is being written nothing is read, so each
+// write also renews the time of the read that waits for the answer.
+type watchedConn struct {
+	net.Conn
+	stall time.Duration
+}
+
+func (c *watchedConn) Read(p []byte) (int, error) {
+	if err := c.SetReadDeadline(time.Now().Add(c.stall)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Read(p)
+}
+
+func (c *watchedConn) Write(p []byte) (int, error) {
+	// In pieces: a large write makes progress without returning.
+	const piece = 256 << 10
+	var written int
+	for {
+		if err := c.SetDeadline(time.Now().Add(c.stall)); err != nil {
+			return written, err
+		}
+		n, err := c.Conn.Write(p[written:min(written+piece, len(p))])
+		written += n
+		if err != nil || written == len(p) {
+			return written, err
+		}
+	}
+}
+
+// NewS3 returns the S3 client that this package and package transfer need: path style, as every
+// URL of the contract; checksums only where we ask for them, since we send our own.
+func NewS3(cfg aws.Config, options ...func(*s3.Options)) *s3.Client {
+	return s3.NewFromConfig(cfg, append([]func(*s3.Options){func(o *s3.Options) {
+		o.UsePathStyle = true
+		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
+		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
+		o.DisableLogOutputChecksumValidationSkipped = true
+		o.Retryer = NewRetryer()
+	}}, options...)...)
+}
+
+// NewRetryer returns how calls of the SDK are retried: five tries with exponential backoff and
+// jitter.
+func NewRetryer() aws.Retryer {
+	return retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts = attempts })
+}

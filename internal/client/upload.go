@@ -1,0 +1,168 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/designfultech/filestore/internal/records"
+	"github.com/designfultech/filestore/internal/transfer"
+)
+
+// UploadRequest is one file to be uploaded: its content is in File or, of unknown length, in
+// Stream.
+type UploadRequest struct {
+	Name     string
+	Type     string            // MIME type; empty: application/octet-stream
+	Meta     map[string]string // nil: the record gets none
+	Store    bool              // store at once; the setting StoreOnLoad does it for every file
+	File     transfer.File
+	Stream   io.Reader
+	Progress transfer.Progress
+}
+
+// idAttempts is how often another id is tried. Two equal random ids are not expected in the
+// life of a deployment.
+const idAttempts = 3
+
+// Upload carries out "create" and "uploaded" (docs/contract.md, "The transitions") with the
+// transfer between them: a placeholder, so that a sweep finds what a killed upload leaves; the
+// object; and only when S3 has confirmed it, the record says uploaded.
+//
+// After an error nothing is left: the object and the multipart upload are removed and the
+// placeholder is discarded. Only where it cannot be known whether S3 still writes the object is
+// the record kept, as deleted, so that sweeps delete the object once more should it appear.
+func (c *Client) Upload(ctx context.Context, req UploadRequest) (records.Record, error) {
+	if err := ctx.Err(); err != nil {
+		return records.Record{}, failed("", err)
+	}
+	mime := baseType(req.Type)
+	id, err := c.create(ctx, req.Name, req.Meta)
+	if err != nil {
+		return records.Record{}, err
+	}
+	object, err := c.send(ctx, id, mime, req)
+	if err != nil {
+		outcome := transfer.NotWritten
+		if upload, ok := errors.AsType[*transfer.UploadError](err); ok {
+			outcome = upload.Outcome
+		}
+		return records.Record{}, failed(id, c.undo(ctx, id, outcome, err))
+	}
+	record, err := c.Records.Uploaded(ctx, id, records.Upload{
+		At: c.stamp(), Type: mime, Size: object.Size, Store: req.Store || c.Settings.StoreOnLoad,
+	})
+	switch {
+	case err == nil:
+		return record, nil
+	case errors.Is(err, records.ErrDeleted), errors.Is(err, records.ErrNotFound):
+		// The contract: "if it was deleted meanwhile: delete the object again".
+		ctx, cancel := cleanupContext(ctx)
+		defer cancel()
+		return records.Record{}, failed(id, errors.Join(
+			fmt.Errorf("the file was deleted while it was being uploaded: %w", err), c.deleteObject(ctx, id)))
+	default:
+		// Whether the write took place is not known.
+		return records.Record{}, failed(id, c.undo(ctx, id, transfer.Unknown, err))
+	}
+}
+
+// create carries out "create": a placeholder under an id that nobody has.
+func (c *Client) create(ctx context.Context, name string, meta map[string]string) (string, error) {
+	r := records.Record{Name: name, CreatedAt: c.stamp(), Size: -1}
+	if len(meta) > 0 {
+		text, err := json.Marshal(meta)
+		if err != nil {
+			return "", err
+		}
+		r.Meta = string(text)
+	}
+	var err error
+	for range idAttempts {
+		r.ID = c.NewID()
+		if err = c.Records.Create(ctx, r); err == nil {
+			return r.ID, nil
+		}
+		if !errors.Is(err, records.ErrExists) {
+			// The write may have taken place although its answer was lost.
+			return "", failed("", c.undo(ctx, r.ID, transfer.NotWritten, err))
+		}
+	}
+	return "", fmt.Errorf("no free id found: %w", err)
+}
+
+func (c *Client) send(ctx context.Context, id, mime string, req UploadRequest) (transfer.Object, error) {
+	if req.File != nil {
+		return c.Transfer.UploadFile(ctx, id, mime, req.File, req.Progress)
+	}
+	return c.Transfer.UploadStream(ctx, id, mime, req.Stream, req.Progress)
+}
+
+// undo removes what a failed upload has left and returns its error, together with those of the
+// removal. It works on after ctx has ended.
+//
+// The order makes sure that a crash in between leaves nothing that no sweep finds: while an
+// object may be there, so is a record of its id.
+func (c *Client) undo(ctx context.Context, id string, outcome transfer.Outcome, cause error) error {
+	ctx, cancel := cleanupContext(ctx)
+	defer cancel()
+	var err error
+	switch outcome {
+	case transfer.Unknown:
+		if _, err = c.Records.Delete(ctx, id, c.stamp()); err == nil {
+			err = c.deleteObject(ctx, id)
+		}
+	case transfer.Written:
+		if err = c.deleteObject(ctx, id); err == nil {
+			err = c.Records.Discard(ctx, id)
+		} else {
+			_, deleteErr := c.Records.Delete(ctx, id, c.stamp())
+			err = errors.Join(err, deleteErr)
+		}
+	case transfer.NotWritten:
+		err = c.Records.Discard(ctx, id)
+	}
+	if err == nil || errors.Is(err, records.ErrNotFound) {
+		return cause
+	}
+	return &UndoError{ID: id, Err: cause, Undo: err}
+}
+
+// UndoError is a failure whose traces could not be removed either: the record of ID, and maybe
+// an object, are left for the sweeps.
+type UndoError struct {
+	ID   string
+	Err  error // the failure itself
+	Undo error // why something is left
+}
+
+func (e *UndoError) Error() string {
+	return fmt.Sprintf("%v (and file %q is left for a sweep: %v)", e.Err, e.ID, e.Undo)
+}
+
+// Unwrap returns the failure itself: it decides the exit status.
+func (e *UndoError) Unwrap() error { return e.Err }
+
+func cleanupContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+}
+
+func (c *Client) deleteObject(ctx context.Context, id string) error {
+	_, err := c.S3.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &c.Bucket, Key: &id})
+	return err
+}
+
+// baseType returns a MIME type without its parameters: "the text before the first ;"
+// (docs/contract.md, "The record").
+func baseType(mime string) string {
+	mime, _, _ = strings.Cut(mime, ";")
+	if mime = strings.TrimSpace(mime); mime == "" {
+		return "application/octet-stream"
+	}
+	return mime
+}
