@@ -226,7 +226,10 @@ func (e *Engine) compositeVerifier(ctx context.Context, key, algorithm, want str
 			return nil, err
 		}
 		if out.ObjectParts == nil || len(out.ObjectParts.Parts) == 0 {
-			return sizeOnly{}, nil
+			if v.sizes, err = e.partSizes(ctx, key); err != nil || v.sizes == nil {
+				return sizeOnly{}, err
+			}
+			return v, nil
 		}
 		for _, p := range out.ObjectParts.Parts {
 			v.sizes = append(v.sizes, aws.ToInt64(p.Size))
@@ -236,6 +239,27 @@ func (e *Engine) compositeVerifier(ctx context.Context, key, algorithm, want str
 		}
 		in.PartNumberMarker = out.ObjectParts.NextPartNumberMarker
 	}
+}
+
+// partSizes asks for the size of each part by itself, where the server lists none. It returns nil
+// where that is not told either, or would take too many requests.
+func (e *Engine) partSizes(ctx context.Context, key string) ([]int64, error) {
+	const most = 1000
+	var sizes []int64
+	for number, count := int32(1), int32(1); number <= count; number++ {
+		out, err := e.S3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &e.Bucket, Key: &key, PartNumber: &number})
+		if refused(err) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if count = aws.ToInt32(out.PartsCount); count == 0 || count > most {
+			return nil, nil
+		}
+		sizes = append(sizes, aws.ToInt64(out.ContentLength))
+	}
+	return sizes, nil
 }
 
 type partsVerifier struct {

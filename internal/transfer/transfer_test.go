@@ -1,0 +1,501 @@
+package transfer_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/designfultech/filestore/internal/client"
+	"github.com/designfultech/filestore/internal/faultproxy"
+	"github.com/designfultech/filestore/internal/testserver"
+	"github.com/designfultech/filestore/internal/transfer"
+)
+
+const (
+	mib    = 1 << 20
+	bucket = "transfers"
+	key    = "abcdefghij012345"
+)
+
+// servers are the S3 servers that every test runs against.
+func servers(t *testing.T, test func(t *testing.T, s testserver.S3)) {
+	for name, start := range map[string]func(testing.TB) testserver.S3{
+		"versitygw": testserver.Versitygw, "minio": testserver.MinIO,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t)
+			newClient(s, s.Endpoint).create(t)
+			test(t, s)
+		})
+	}
+}
+
+type api struct{ *s3.Client }
+
+func newClient(s testserver.S3, endpoint string) api {
+	return api{client.NewS3(aws.Config{
+		Region:      s.Region,
+		HTTPClient:  client.HTTPClient(time.Second, nil),
+		Credentials: credentials.NewStaticCredentialsProvider(s.AccessKey, s.SecretKey, ""),
+	}, func(o *s3.Options) {
+		o.BaseEndpoint = &endpoint
+		o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts, o.MaxBackoff = 3, time.Millisecond })
+	})}
+}
+
+func (a api) create(t *testing.T) {
+	t.Helper()
+	if _, err := a.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String(bucket)}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (a api) engine() *transfer.Engine {
+	return &transfer.Engine{
+		S3: a.Client, Bucket: bucket, PartSize: 5 * mib, Concurrency: 3, Attempts: 3,
+		Backoff: func(int) time.Duration { return time.Millisecond },
+	}
+}
+
+// content returns the object, nil when there is none.
+func (a api) content(t *testing.T) []byte {
+	t.Helper()
+	out, err := a.GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String(bucket), Key: aws.String(key)})
+	if _, missing := errors.AsType[*types.NoSuchKey](err); missing {
+		return nil
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Body.Close()
+	data, err := io.ReadAll(out.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func (a api) remove(t *testing.T) {
+	t.Helper()
+	if _, err := a.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: aws.String(bucket), Key: aws.String(key)}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// empty fails the test where anything is left in the bucket.
+func (a api) empty(t *testing.T) {
+	t.Helper()
+	if data := a.content(t); data != nil {
+		t.Errorf("an object of %d bytes is left", len(data))
+	}
+	// MinIO lists uploads only by their exact key.
+	out, err := a.ListMultipartUploads(t.Context(), &s3.ListMultipartUploadsInput{Bucket: aws.String(bucket), Prefix: aws.String(key)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(out.Uploads) != 0 {
+		t.Errorf("%d multipart uploads are left", len(out.Uploads))
+	}
+}
+
+func randomBytes(size int) []byte {
+	data := make([]byte, size)
+	_, _ = rand.NewChaCha8([32]byte{byte(size)}).Read(data)
+	return data
+}
+
+func tempFile(t *testing.T, data []byte) *os.File {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "source")
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return f
+}
+
+// sizes are around every edge: nothing, one part, one byte more, several parts.
+var sizes = []int{0, 1, 4096, 5 * mib, 5*mib + 1, 16*mib + 7}
+
+func TestRoundTrip(t *testing.T) {
+	servers(t, func(t *testing.T, s testserver.S3) {
+		a := newClient(s, s.Endpoint)
+		e := a.engine()
+		for _, n := range sizes {
+			data := randomBytes(n)
+			var moved int64
+			for how, upload := range map[string]func() (transfer.Object, error){
+				"file": func() (transfer.Object, error) {
+					return e.UploadFile(t.Context(), key, "text/plain", tempFile(t, data), nil)
+				},
+				"stream": func() (transfer.Object, error) {
+					return e.UploadStream(t.Context(), key, "text/plain", bytes.NewReader(data), nil)
+				},
+			} {
+				object, err := upload()
+				if err != nil {
+					t.Fatalf("%s of %d bytes: %v", how, n, err)
+				}
+				if object.Size != int64(n) || object.Verified != "CRC64NVME" {
+					t.Errorf("%s of %d bytes: %+v", how, n, object)
+				}
+				var got bytes.Buffer
+				moved = 0
+				object, err = e.Download(t.Context(), key, int64(n), &got, func(n int64) { moved += n })
+				if err != nil {
+					t.Fatalf("download of %d bytes: %v", n, err)
+				}
+				if !bytes.Equal(got.Bytes(), data) {
+					t.Errorf("%d bytes came back as %d other ones", n, got.Len())
+				}
+				if object.Verified != "CRC64NVME" || moved != int64(n) {
+					t.Errorf("download of %d bytes: %+v, progress %d", n, object, moved)
+				}
+			}
+			out, err := a.HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: aws.String(bucket), Key: aws.String(key)})
+			if err != nil || aws.ToString(out.ContentType) != "text/plain" {
+				t.Errorf("type %q, %v", aws.ToString(out.ContentType), err)
+			}
+		}
+	})
+}
+
+// Whatever goes wrong on the way up, the upload ends with the very object, or with an error and
+// nothing left.
+func TestUploadFaults(t *testing.T) {
+	put := faultproxy.On(http.MethodPut)
+	complete := faultproxy.On(http.MethodPost, "uploadId")
+	create := faultproxy.On(http.MethodPost, "uploads")
+	never := make(chan struct{})
+	faults := []struct {
+		name  string
+		match faultproxy.Match
+		times faultproxy.Times
+		fault faultproxy.Fault
+		fails bool // for certain; else it must succeed
+	}{
+		{name: "slow down twice", match: put, times: faultproxy.First(2), fault: faultproxy.SlowDown()},
+		{name: "slow down always", match: put, times: faultproxy.Always(), fault: faultproxy.SlowDown(), fails: true},
+		{name: "internal error twice", match: put, times: faultproxy.First(2), fault: faultproxy.InternalError()},
+		{name: "internal error always", match: put, times: faultproxy.Always(), fault: faultproxy.InternalError(), fails: true},
+		{name: "reset in the body", match: put, times: faultproxy.First(1), fault: faultproxy.ResetUpload(1000)},
+		{name: "reset always", match: put, times: faultproxy.Always(), fault: faultproxy.ResetUpload(1000), fails: true},
+		{name: "byte flipped", match: put, times: faultproxy.First(1), fault: faultproxy.FlipUpload(1000)},
+		{name: "byte flipped always", match: put, times: faultproxy.Always(), fault: faultproxy.FlipUpload(1000), fails: true},
+		{name: "hangs before", match: put, times: faultproxy.First(1), fault: faultproxy.Hang(faultproxy.Before, never)},
+		{name: "answer lost", match: put, times: faultproxy.First(1), fault: faultproxy.Hang(faultproxy.After, never)},
+		{name: "all answers lost", match: put, times: faultproxy.Always(), fault: faultproxy.Hang(faultproxy.After, never)},
+		{name: "create: slow down", match: create, times: faultproxy.First(2), fault: faultproxy.SlowDown()},
+		{name: "create: answers lost", match: create, times: faultproxy.Always(), fault: faultproxy.Hang(faultproxy.After, never), fails: true},
+		{name: "complete: answer lost", match: complete, times: faultproxy.First(1), fault: faultproxy.Hang(faultproxy.After, never)},
+		{name: "complete: error in a 200", match: complete, times: faultproxy.Always(), fault: faultproxy.ErrorIn200("InternalError"), fails: true},
+		{name: "complete: internal error always", match: complete, times: faultproxy.Always(), fault: faultproxy.InternalError(), fails: true},
+	}
+	servers(t, func(t *testing.T, s testserver.S3) {
+		direct := newClient(s, s.Endpoint)
+		for _, f := range faults {
+			for _, n := range []int{4096, 11 * mib} {
+				if n == 4096 && f.match(httptestRequest(http.MethodPost, "?uploadId&uploads")) {
+					continue // a small file has no multipart upload
+				}
+				t.Run(f.name+"/"+map[bool]string{true: "whole", false: "parts"}[n == 4096], func(t *testing.T) {
+					fails := f.fails
+					if n != 4096 && f.name == "all answers lost" {
+						fails = true // a part that no answer confirms can't be completed
+					}
+					proxy := faultproxy.New(s.Endpoint)
+					rule := proxy.Inject(f.match, f.times, f.fault)
+					e := newClient(s, proxy.Start(t)).engine()
+					data := randomBytes(n)
+					_, err := e.UploadFile(t.Context(), key, "text/plain", tempFile(t, data), nil)
+					if rule.Hits() == 0 {
+						t.Error("the fault was never made")
+					}
+					if (err != nil) != fails {
+						t.Errorf("error %v", err)
+					}
+					if err == nil {
+						if !bytes.Equal(direct.content(t), data) {
+							t.Error("the object is not what was uploaded")
+						}
+						direct.remove(t)
+					}
+					direct.empty(t)
+				})
+			}
+		}
+	})
+}
+
+func httptestRequest(method, query string) *http.Request {
+	r, err := http.NewRequest(method, "http://localhost/"+bucket+"/"+key+query, nil)
+	if err != nil {
+		panic(err)
+	}
+	return r
+}
+
+// Interrupted at any request, an upload leaves nothing.
+func TestUploadInterrupted(t *testing.T) {
+	servers(t, func(t *testing.T, s testserver.S3) {
+		direct := newClient(s, s.Endpoint)
+		interrupted := 0
+		for at := 1; ; at++ {
+			proxy := faultproxy.New(s.Endpoint)
+			e := newClient(s, proxy.Start(t)).engine()
+			reached, release := proxy.HoldAt(at, faultproxy.Before)
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() {
+				_, err := e.UploadFile(ctx, key, "text/plain", tempFile(t, randomBytes(11*mib)), nil)
+				done <- err
+			}()
+			var err error
+			select {
+			case <-reached:
+				cancel()
+				release()
+				err = <-done
+			case err = <-done:
+			}
+			cancel()
+			if err == nil {
+				break // every request has had its turn
+			}
+			interrupted++
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("interrupted at request %d: %v", at, err)
+			}
+			if upload, ok := errors.AsType[*transfer.UploadError](err); !ok || upload.Outcome != transfer.Unknown {
+				direct.empty(t)
+			}
+		}
+		if interrupted < 5 { // create, three parts, complete
+			t.Errorf("interrupted %d times", interrupted)
+		}
+	})
+}
+
+// Whatever goes wrong on the way down, the bytes are right or there is an error.
+func TestDownloadFaults(t *testing.T) {
+	get := faultproxy.On(http.MethodGet)
+	never := make(chan struct{})
+	faults := []struct {
+		name  string
+		times faultproxy.Times
+		fault faultproxy.Fault
+		want  error // for errors.Is; nil: it succeeds; errAny
+	}{
+		{"slow down", faultproxy.First(2), faultproxy.SlowDown(), nil},
+		{"slow down always", faultproxy.Always(), faultproxy.SlowDown(), errAny},
+		{"internal error", faultproxy.First(2), faultproxy.InternalError(), nil},
+		{"reset in the body", faultproxy.First(3), faultproxy.ResetDownload(300_000), nil},
+		{"reset at once always", faultproxy.Always(), faultproxy.ResetDownload(0), errAny},
+		{"cut short", faultproxy.First(3), faultproxy.CutDownload(300_000), nil},
+		{"truncated silently", faultproxy.Always(), faultproxy.TruncateDownload(300_000), transfer.ErrSize},
+		{"byte flipped", faultproxy.Always(), faultproxy.FlipDownload(300_000), transfer.ErrChecksum},
+		{"hangs before", faultproxy.First(1), faultproxy.Hang(faultproxy.Before, never), nil},
+		{"hangs after", faultproxy.First(1), faultproxy.Hang(faultproxy.After, never), nil},
+	}
+	servers(t, func(t *testing.T, s testserver.S3) {
+		data := randomBytes(2 * mib)
+		if _, err := newClient(s, s.Endpoint).engine().UploadFile(t.Context(), key, "text/plain", tempFile(t, data), nil); err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range faults {
+			t.Run(f.name, func(t *testing.T) {
+				proxy := faultproxy.New(s.Endpoint)
+				rule := proxy.Inject(get, f.times, f.fault)
+				e := newClient(s, proxy.Start(t)).engine()
+				var got bytes.Buffer
+				_, err := e.Download(t.Context(), key, int64(len(data)), &got, nil)
+				switch {
+				case rule.Hits() == 0:
+					t.Error("the fault was never made")
+				case f.want == nil && err != nil:
+					t.Error(err)
+				case f.want == nil && !bytes.Equal(got.Bytes(), data):
+					t.Error("no error, and wrong bytes")
+				case f.want != nil && err == nil, f.want != nil && !errors.Is(f.want, errAny) && !errors.Is(err, f.want):
+					t.Errorf("error %v, want %v", err, f.want)
+				}
+			})
+		}
+	})
+}
+
+var errAny = errors.New("any error")
+
+// An object that is replaced while it is downloaded does not end as a mixture of both.
+func TestDownloadOfReplacedObject(t *testing.T) {
+	servers(t, func(t *testing.T, s testserver.S3) {
+		direct := newClient(s, s.Endpoint)
+		upload := func(data []byte) {
+			if _, err := direct.engine().UploadFile(t.Context(), key, "text/plain", tempFile(t, data), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		data := randomBytes(2 * mib)
+		upload(data)
+		proxy := faultproxy.New(s.Endpoint)
+		proxy.Inject(faultproxy.On(http.MethodGet), faultproxy.First(1), faultproxy.CutDownload(mib))
+		replace := true
+		w := writerFunc(func(p []byte) (int, error) {
+			if replace {
+				replace = false
+				upload(bytes.Repeat([]byte("x"), 2*mib))
+			}
+			return len(p), nil
+		})
+		_, err := newClient(s, proxy.Start(t)).engine().Download(t.Context(), key, 2*mib, w, nil)
+		if !errors.Is(err, transfer.ErrChanged) {
+			t.Errorf("error %v, want %v", err, transfer.ErrChanged)
+		}
+	})
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// A file that changes under the upload is an error, and leaves nothing.
+func TestUploadOfChangingFile(t *testing.T) {
+	servers(t, func(t *testing.T, s testserver.S3) {
+		for _, n := range []int{mib, 11 * mib} {
+			data := randomBytes(n)
+			f := tempFile(t, data)
+			proxy := faultproxy.New(s.Endpoint)
+			proxy.OnRequest(func(r faultproxy.Request) {
+				if r.Method != http.MethodPut {
+					return
+				}
+				if err := os.WriteFile(f.Name(), append(data[:n:n], "more"...), 0o600); err != nil {
+					t.Error(err)
+				}
+			})
+			e := newClient(s, proxy.Start(t)).engine()
+			_, err := e.UploadFile(t.Context(), key, "text/plain", f, nil)
+			if !errors.Is(err, transfer.ErrChanged) {
+				t.Errorf("%d bytes: error %v, want %v", n, err, transfer.ErrChanged)
+			}
+			direct := newClient(s, s.Endpoint)
+			if upload, ok := errors.AsType[*transfer.UploadError](err); ok && upload.Outcome == transfer.NotWritten {
+				direct.empty(t)
+			} else {
+				direct.remove(t)
+			}
+		}
+	})
+}
+
+// What other clients uploaded is verified by what the server holds of it.
+func TestDownloadOfForeignObjects(t *testing.T) {
+	servers(t, func(t *testing.T, s testserver.S3) {
+		a := newClient(s, s.Endpoint)
+		data := randomBytes(6 * mib)
+		for name, c := range map[string]struct {
+			put  func() error
+			want string
+		}{
+			"no checksum": {func() error {
+				_, err := a.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String(bucket), Key: aws.String(key), Body: bytes.NewReader(data)})
+				return err
+			}, ""},
+			"sha256": {func() error {
+				_, err := a.PutObject(t.Context(), &s3.PutObjectInput{
+					Bucket: aws.String(bucket), Key: aws.String(key), Body: bytes.NewReader(data), ChecksumAlgorithm: types.ChecksumAlgorithmSha256,
+				})
+				return err
+			}, "SHA256"},
+			"composite crc32c": {func() error { return putComposite(t, a, data) }, "CRC32C"},
+		} {
+			if err := c.put(); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			var got bytes.Buffer
+			object, err := a.engine().Download(t.Context(), key, int64(len(data)), &got, nil)
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if !bytes.Equal(got.Bytes(), data) || c.want != "" && object.Verified != c.want || object.Verified == "" {
+				t.Errorf("%s: verified by %q, %d bytes", name, object.Verified, got.Len())
+			}
+			proxy := faultproxy.New(s.Endpoint)
+			proxy.Inject(faultproxy.On(http.MethodGet), faultproxy.First(1), faultproxy.FlipDownload(5*mib+100))
+			if _, err := newClient(s, proxy.Start(t)).engine().Download(t.Context(), key, -1, io.Discard, nil); !errors.Is(err, transfer.ErrChecksum) {
+				t.Errorf("%s: a flipped byte gave %v", name, err)
+			}
+		}
+	})
+}
+
+func putComposite(t *testing.T, a api, data []byte) error {
+	created, err := a.CreateMultipartUpload(t.Context(), &s3.CreateMultipartUploadInput{
+		Bucket: aws.String(bucket), Key: aws.String(key),
+		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32c, ChecksumType: types.ChecksumTypeComposite,
+	})
+	if err != nil {
+		return err
+	}
+	var parts []types.CompletedPart
+	for i, chunk := range [][]byte{data[:5*mib], data[5*mib:]} {
+		out, err := a.UploadPart(t.Context(), &s3.UploadPartInput{
+			Bucket: aws.String(bucket), Key: aws.String(key), UploadId: created.UploadId, PartNumber: aws.Int32(int32(i + 1)),
+			Body: bytes.NewReader(chunk), ChecksumAlgorithm: types.ChecksumAlgorithmCrc32c,
+		})
+		if err != nil {
+			return err
+		}
+		parts = append(parts, types.CompletedPart{ETag: out.ETag, PartNumber: aws.Int32(int32(i + 1)), ChecksumCRC32C: out.ChecksumCRC32C})
+	}
+	_, err = a.CompleteMultipartUpload(t.Context(), &s3.CompleteMultipartUploadInput{
+		Bucket: aws.String(bucket), Key: aws.String(key), UploadId: created.UploadId,
+		MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
+	})
+	return err
+}
+
+// A server that falls silent while a body moves is given up; one that is slow is not.
+func TestStall(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			defer conn.Close() // says nothing, reads nothing
+		}
+	}()
+	s := testserver.S3{AccessKey: "a", SecretKey: "b", Region: "us-east-1"}
+	e := newClient(s, "http://"+listener.Addr().String()).engine()
+	e.Attempts = 1
+	_, err = e.UploadFile(t.Context(), key, "text/plain", tempFile(t, randomBytes(4*mib)), nil)
+	var timeout net.Error
+	if !errors.As(err, &timeout) || !timeout.Timeout() {
+		t.Errorf("error %v, want a timeout", err)
+	}
+}
