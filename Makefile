@@ -1,0 +1,44 @@
+# The programs that tests run against; bump their versions here.
+VERSITYGW := github.com/versity/versitygw/cmd/versitygw@v1.8.0
+MINIO     := github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
+
+BIN      := $(CURDIR)/.tools/bin
+DYNALITE := .tools/node_modules/.package-lock.json
+LINT     := go tool -modfile=tools/go.mod golangci-lint
+
+.PHONY: help build tools test race lint ci
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
+
+build: ## Build ./filestore
+	go build -o filestore ./cmd/filestore
+
+tools: $(DYNALITE) $(BIN)/versitygw $(BIN)/minio ## Install what the tests run against, into .tools
+
+test: tools ## Run all tests, installing what they need
+	go test -timeout 20m ./...
+
+race: tools ## Run all tests with the race detector
+	go test -race -timeout 20m ./...
+
+lint: ## Check the style
+	$(LINT) run
+
+ci: ## Run everything that CI runs
+	CI=true bash .ci/run
+
+# npm writes this file when it has installed everything. Install scripts are not needed: the
+# one package that has one brings its binaries along.
+$(DYNALITE): tools/package.json tools/package-lock.json
+	mkdir -p .tools
+	cp tools/package.json tools/package-lock.json .tools/
+	npm ci --prefix .tools --ignore-scripts --no-audit --no-fund
+
+$(BIN)/versitygw:
+	@echo "building versitygw: about a minute the first time"
+	GOBIN=$(BIN) go install $(VERSITYGW)
+
+$(BIN)/minio:
+	@echo "building MinIO: a few minutes the first time"
+	GOBIN=$(BIN) go install $(MINIO)
