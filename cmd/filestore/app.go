@@ -91,7 +91,7 @@ Without an AWS account, --local keeps everything in a directory on this disk.`,
 		c.cmd.GroupID = c.group
 		root.AddCommand(c.cmd)
 	}
-	addExitStatus(root)
+	root.SetUsageTemplate(root.UsageTemplate() + exitStatusHelp)
 	return root
 }
 

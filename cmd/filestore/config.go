@@ -49,7 +49,7 @@ func (f *globalFlags) register(root *cobra.Command) {
 	f.stallTimeout = duration(client.DefaultStallTimeout)
 	flags := root.PersistentFlags()
 	flags.SortFlags = false
-	flags.StringVar(&f.local, "local", "", "keep everything in `DIR` on this disk (without =DIR: the user's data directory) [FILESTORE_LOCAL]")
+	flags.Var((*optionalDir)(&f.local), "local", "keep everything in a directory on this disk; without `[=DIR]` in the user's data directory [FILESTORE_LOCAL]")
 	flags.Lookup("local").NoOptDefVal = "true"
 	flags.StringVar(&f.bucket, "bucket", "", "the S3 bucket [FILESTORE_BUCKET]")
 	flags.StringVar(&f.table, "table", client.DefaultTable, "the DynamoDB table [FILESTORE_TABLE]")
@@ -63,6 +63,17 @@ func (f *globalFlags) register(root *cobra.Command) {
 	flags.BoolVar(&f.json, "json", false, "print JSON Lines, one object a file")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "print ids only, and no progress")
 }
+
+// optionalDir is the value of --local: a directory, or a switch.
+type optionalDir string
+
+// Set implements pflag.Value.
+func (d *optionalDir) Set(s string) error { *d = optionalDir(s); return nil }
+
+func (d *optionalDir) String() string { return string(*d) }
+
+// Type implements pflag.Value. A "bool" is shown without the value that it has by itself.
+func (d *optionalDir) Type() string { return "bool" }
 
 func (f *globalFlags) check(cmd *cobra.Command) error {
 	f.changed = func(name string) bool { return cmd.Flags().Changed(name) }

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"github.com/designfultech/filestore/internal/client"
 	"github.com/designfultech/filestore/internal/local"
 )
@@ -25,22 +23,19 @@ const (
 	exitInterrupted = 130
 )
 
-// addExitStatus ends the help of every command with what its exit status means.
-func addExitStatus(cmd *cobra.Command) {
-	text := strings.TrimSpace(cmd.Long)
-	if text == "" {
-		text = cmd.Short
-	}
-	cmd.Long = text + `
-
+// exitStatusHelp ends the help of every command.
+const exitStatusHelp = `
 EXIT STATUS
-  0 done · 1 other failure · 2 usage or configuration · 3 some items failed
-  4 not found, expired or not uploaded · 5 credentials or permission · 6 conflict
-  7 worth retrying (throttled, network, timeout) · 130 interrupted`
-	for _, sub := range cmd.Commands() {
-		addExitStatus(sub)
-	}
-}
+  0  done
+  1  other failure
+  2  usage or configuration
+  3  some items failed, the others are done
+  4  not found, expired, deleted or not uploaded
+  5  credentials or permission
+  6  conflict: something is there already, or changed meanwhile
+  7  worth retrying: throttled, network, timeout
+  130  interrupted
+`
 
 // usageError is a command line or a configuration that can't be right.
 type usageError struct {

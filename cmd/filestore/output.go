@@ -166,7 +166,8 @@ func (o *output) close() error {
 }
 
 func (o *output) table() error {
-	table := tablewriter.NewTable(o.app.stdout,
+	var text strings.Builder
+	table := tablewriter.NewTable(&text,
 		tablewriter.WithRenderer(renderer.NewBlueprint(tw.Rendition{
 			Borders:  tw.BorderNone,
 			Settings: tw.Settings{Separators: tw.SeparatorsNone, Lines: tw.LinesNone},
@@ -188,7 +189,11 @@ func (o *output) table() error {
 	if err := table.Render(); err != nil {
 		return fmt.Errorf("write the results: %w", err)
 	}
-	return nil
+	for line := range strings.Lines(text.String()) {
+		// The last column is padded too, and a long URL in one row would have every other wrap.
+		o.line(strings.TrimRight(line, " \n"))
+	}
+	return o.err
 }
 
 // fileJSON is a file in JSON (docs/output.md). Fields are only ever added.

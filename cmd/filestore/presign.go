@@ -25,6 +25,8 @@ func newPresignCmd(a *app) *cobra.Command {
 		Short: "Make URLs for uploads and downloads by others",
 		Long: `Make URLs through which anybody who has them can upload or download one file until they
 end, with no credentials and any HTTP client.`,
+		Example: `  filestore presign put --url report.pdf
+  filestore presign get --url 3p1xk0s9d2mfa7qz`,
 	}
 	cmd.AddCommand(newPresignPutCmd(a), newPresignGetCmd(a))
 	return cmd
