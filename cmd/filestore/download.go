@@ -326,7 +326,7 @@ func (d *downloads) finish(results []downloaded) error {
 		}
 		f := newFileJSON(r.record)
 		f.Path, f.Verified = r.path, r.object.Verified
-		d.app.out.print(result{
+		d.app.out.add(result{
 			id:    r.record.ID,
 			cells: []cell{text(r.record.ID), text(r.record.Name), size(r.object.Size), text(r.object.Verified), text(r.path)},
 			json:  f,

@@ -78,7 +78,7 @@ func runExpire(ctx context.Context, a *app, opts *expireOptions) (err error) {
 			if s.Action == client.ActionClean || !a.flags.json && !opts.dryRun || a.flags.quiet {
 				return
 			}
-			a.out.print(result{
+			a.out.add(result{
 				id:    s.ID,
 				cells: []cell{text(s.ID), text(s.Name), text(string(s.Action))},
 				json:  sweptJSON{ID: s.ID, Name: s.Name, Action: s.Action, DryRun: opts.dryRun},

@@ -72,7 +72,7 @@ func runInfo(ctx context.Context, a *app, opts *infoOptions) (err error) {
 		if bad := f.Malformed(); bad != nil {
 			a.message("warning", "%q: the record is malformed: %v", r.ID, bad)
 		}
-		a.out.print(result{
+		a.out.add(result{
 			id: r.ID,
 			cells: []cell{
 				text(r.ID), text(f.Name), size(f.Size), text(f.Type), text(string(f.State())),

@@ -73,8 +73,8 @@ type result struct {
 // columns names the columns of the results that follow.
 func (o *output) columns(names ...string) { o.headers = names }
 
-// print writes one result.
-func (o *output) print(r result) {
+// add writes one result.
+func (o *output) add(r result) {
 	if o.err != nil {
 		return
 	}

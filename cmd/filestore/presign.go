@@ -93,7 +93,7 @@ func (a *app) printURL(id, name, method string, u presign.URL, urlOnly bool) {
 	for k := range u.Header {
 		headers[k] = u.Header.Get(k)
 	}
-	a.out.print(result{
+	a.out.add(result{
 		id:    id,
 		cells: []cell{text(id), text(u.URL), moment(u.Expires)},
 		json: presignedJSON{

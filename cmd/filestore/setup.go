@@ -48,7 +48,7 @@ func runInit(ctx context.Context, a *app, opts *initOptions) (err error) {
 
 	a.out.columns("PART", "NAME", "STATE")
 	report := func(s client.SetupStep) {
-		a.out.print(result{
+		a.out.add(result{
 			id:    s.Name,
 			cells: []cell{text(s.Part), text(s.Name), text(string(s.State))},
 			json:  stepJSON(s),

@@ -60,7 +60,7 @@ func (a *app) printRecords(results iter.Seq[client.Result[records.Record]], at f
 			continue
 		}
 		t.ok()
-		a.out.print(result{
+		a.out.add(result{
 			id:    r.ID,
 			cells: []cell{text(r.ID), text(r.Value.Name), size(r.Value.Size), text(string(r.Value.State())), at(r.Value)},
 			json:  newFileJSON(r.Value),

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"mime"
 	"os"
 	"path/filepath"
@@ -110,7 +111,7 @@ func runUpload(ctx context.Context, a *app, opts *uploadOptions) (err error) {
 		temporary = temporary || r.record.State() == records.Temporary
 		f := newFileJSON(r.record)
 		f.Path = r.source.path
-		a.out.print(result{
+		a.out.add(result{
 			id:    r.record.ID,
 			cells: []cell{text(r.record.ID), text(r.record.Name), size(r.record.Size), text(r.record.Type), text(string(r.record.State()))},
 			json:  f,
@@ -230,37 +231,39 @@ func newSource(path, name string, info fs.FileInfo, meta map[string]string) sour
 // not: they could lead in circles.
 func (o *uploadOptions) walk(dir string, meta map[string]string) []source {
 	var out []source
+	// The function never fails: what can't be read becomes a source with an error, and its
+	// siblings go on.
 	_ = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() {
+			return nil
+		}
+		var info fs.FileInfo
+		if err == nil {
+			info, err = os.Stat(path)
+		}
 		switch {
 		case err != nil:
 			out = append(out, source{path: path, err: err})
-			return nil // a directory that can't be read has no entries; its siblings go on
-		case entry.IsDir():
-			return nil
+		case !info.IsDir():
+			out = append(out, newSource(path, filepath.Base(path), info, withPath(dir, path, meta)))
 		}
-		info, err := os.Stat(path)
-		if err != nil {
-			out = append(out, source{path: path, err: err})
-			return nil
-		}
-		if info.IsDir() {
-			return nil
-		}
-		rel, err := filepath.Rel(dir, path)
-		if err != nil {
-			rel = path
-		}
-		own := map[string]string{"path": strings.ToValidUTF8(filepath.ToSlash(rel), "\uFFFD")}
-		for k, v := range meta {
-			own[k] = v
-		}
-		out = append(out, newSource(path, filepath.Base(path), info, own))
 		return nil
 	})
 	if len(out) == 0 {
 		out = append(out, source{path: dir, err: usagef("", "no file is in this directory")})
 	}
 	return out
+}
+
+// withPath returns meta with the path below dir in it, unless the user gave another.
+func withPath(dir, path string, meta map[string]string) map[string]string {
+	rel, err := filepath.Rel(dir, path)
+	if err != nil {
+		rel = path
+	}
+	own := map[string]string{"path": strings.ToValidUTF8(filepath.ToSlash(rel), "\uFFFD")}
+	maps.Copy(own, meta)
+	return own
 }
 
 func uploadOne(ctx context.Context, a *app, c *client.Client, s source, opts *uploadOptions, bar *progress) (_ records.Record, err error) {

@@ -16,7 +16,7 @@ func newVersionCmd(a *app) *cobra.Command {
 		RunE: func(*cobra.Command, []string) error {
 			v := buildVersion()
 			a.out.columns("VERSION", "COMMIT", "GO", "PLATFORM")
-			a.out.print(result{
+			a.out.add(result{
 				id:    v.Version,
 				cells: []cell{text(v.Version), text(v.Commit), text(v.Go), text(v.Platform)},
 				json:  v,

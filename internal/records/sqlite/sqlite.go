@@ -167,7 +167,7 @@ func create(ctx context.Context, db *sql.DB, path string) error {
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback()
+	defer func() { _ = tx.Rollback() }() // nothing to undo after a commit
 	if version, err := userVersion(ctx, tx); err != nil || version != 0 {
 		return err // another process has been faster
 	}
