@@ -117,9 +117,9 @@ func (a *app) fail(what string, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if what == "" {
-		a.messageLocked("error", "%v", err)
+		a.messageLocked("error", "%s", describe(err))
 	} else {
-		a.messageLocked("error", "%q: %v", what, err)
+		a.messageLocked("error", "%q: %s", what, describe(err))
 	}
 	a.hintLocked(hintFor(err))
 }

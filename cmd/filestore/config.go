@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/logging"
 	"github.com/spf13/cobra"
 
 	"github.com/designfultech/filestore/internal/client"
@@ -215,7 +216,11 @@ func (a *app) open(ctx context.Context) (*filestore, error) {
 
 func (a *app) openAWS(ctx context.Context, s settings) (*filestore, error) {
 	http := client.HTTPClient(time.Duration(a.flags.stallTimeout), nil)
-	options := []func(*config.LoadOptions) error{config.WithHTTPClient(http), config.WithRetryer(client.NewRetryer)}
+	options := []func(*config.LoadOptions) error{
+		config.WithHTTPClient(http), config.WithRetryer(client.NewRetryer),
+		// What the SDK would write to stderr by itself is in its errors, or of no use to the user.
+		config.WithLogger(logging.Nop{}),
+	}
 	if a.flags.profile != "" {
 		options = append(options, config.WithSharedConfigProfile(a.flags.profile))
 	}

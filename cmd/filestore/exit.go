@@ -1,10 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/designfultech/filestore/internal/client"
 	"github.com/designfultech/filestore/internal/local"
@@ -142,6 +146,41 @@ func isLocalConfiguration(err error) bool {
 	}
 	_, ok := errors.AsType[*local.VersionError](err)
 	return ok
+}
+
+// describe returns the text of an error for the user. What the SDK says of a failed call begins
+// with three layers of its own; kept are the service, the operation, and why it failed.
+func describe(err error) string {
+	text := err.Error()
+	for _, op := range operationErrors(err) {
+		cause := op.Unwrap()
+		if api, ok := errors.AsType[smithy.APIError](cause); ok {
+			cause = fmt.Errorf("%s: %s", api.ErrorCode(), cmp.Or(api.ErrorMessage(), "no message"))
+		} else if sent, ok := errors.AsType[*smithyhttp.RequestSendError](cause); ok {
+			cause = sent.Err
+		}
+		text = strings.ReplaceAll(text, op.Error(), fmt.Sprintf("%s %s: %v", op.Service(), op.Operation(), cause))
+	}
+	return text
+}
+
+// operationErrors finds the failed calls in the tree of err.
+func operationErrors(err error) []*smithy.OperationError {
+	switch e := err.(type) { //nolint:errorlint // the tree is walked here
+	case *smithy.OperationError:
+		return []*smithy.OperationError{e}
+	case interface{ Unwrap() []error }:
+		var found []*smithy.OperationError
+		for _, inner := range e.Unwrap() {
+			found = append(found, operationErrors(inner)...)
+		}
+		return found
+	case interface{ Unwrap() error }:
+		if inner := e.Unwrap(); inner != nil {
+			return operationErrors(inner)
+		}
+	}
+	return nil
 }
 
 // isCobraUsage recognizes the errors that cobra makes without a type of their own.

@@ -118,7 +118,7 @@ func (o *output) fail(id, path string, err error) {
 	}
 	o.app.fail(what, err)
 	if o.app.flags.json {
-		o.jsonLine(failure{ID: id, Path: path, Error: failureCause{Reason: reasonOf(err), Message: err.Error()}})
+		o.jsonLine(failure{ID: id, Path: path, Error: failureCause{Reason: reasonOf(err), Message: describe(err)}})
 	}
 }
 

@@ -206,7 +206,7 @@ func (o *uploadOptions) sources(meta map[string]string) []source {
 func (o *uploadOptions) found(path string, info fs.FileInfo, err error, meta map[string]string) []source {
 	switch {
 	case err != nil:
-		return []source{{path: path, err: err}}
+		return []source{{path: path, err: unreadable(err)}}
 	case info.IsDir() && !o.recursive:
 		return []source{{path: path, err: usagef("-r uploads the files in directories", "is a directory")}}
 	case info.IsDir():
@@ -243,7 +243,7 @@ func (o *uploadOptions) walk(dir string, meta map[string]string) []source {
 		}
 		switch {
 		case err != nil:
-			out = append(out, source{path: path, err: err})
+			out = append(out, source{path: path, err: unreadable(err)})
 		case !info.IsDir():
 			out = append(out, newSource(path, filepath.Base(path), info, withPath(dir, path, meta)))
 		}
@@ -253,6 +253,18 @@ func (o *uploadOptions) walk(dir string, meta map[string]string) []source {
 		out = append(out, source{path: dir, err: usagef("", "no file is in this directory")})
 	}
 	return out
+}
+
+// unreadable is why a file can't be read. The path is left away: the message names it already.
+// A path that leads nowhere is a mistake in the request.
+func unreadable(err error) error {
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
+		err = path.Err
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return &usageError{err: err}
+	}
+	return err
 }
 
 // withPath returns meta with the path below dir in it, unless the user gave another.
@@ -289,7 +301,7 @@ func uploadOne(ctx context.Context, a *app, c *client.Client, s source, opts *up
 	}
 	f, err := os.Open(s.path)
 	if err != nil {
-		return records.Record{}, err
+		return records.Record{}, unreadable(err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	req.File = f

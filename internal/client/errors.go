@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/designfultech/filestore/internal/presign"
 	"github.com/designfultech/filestore/internal/records"
@@ -102,11 +103,30 @@ func ReasonOf(err error) Reason {
 	if reason, ok := reasonOfAPI(err); ok {
 		return reason
 	}
-	var netErr net.Error
-	if errors.As(err, &netErr) || retry.NewStandard().IsErrorRetryable(err) {
+	if isNetwork(err) || retry.NewStandard().IsErrorRetryable(err) {
 		return Retry
 	}
 	return Failed
+}
+
+// isNetwork reports whether err comes of the network. net.Error would take every error of a
+// system call for one.
+func isNetwork(err error) bool {
+	if _, ok := errors.AsType[*net.OpError](err); ok {
+		return true
+	}
+	_, ok := errors.AsType[*smithyhttp.RequestSendError](err)
+	return ok
+}
+
+// isUnsent reports whether it is certain that a request changed nothing: it did not reach the
+// service, or was refused for what it is or whom it comes from.
+func isUnsent(err error) bool {
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+		return true
+	}
+	reason, ok := reasonOfAPI(err)
+	return ok && (reason == Usage || reason == Permission)
 }
 
 // reasonOfAPI classifies what a service answered, by its code (Amazon S3 API Reference, "Error

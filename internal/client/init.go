@@ -77,9 +77,10 @@ func (b *bucketSetup) step(ctx context.Context, exists, create func(context.Cont
 	case b.dryRun:
 		return SetupWouldCreate, nil
 	}
-	if err := create(ctx); isNotImplemented(err) {
+	switch err := create(ctx); {
+	case isNotImplemented(err):
 		return SetupUnsupported, nil
-	} else if err != nil {
+	case err != nil:
 		return "", err
 	}
 	return SetupCreated, nil
@@ -157,6 +158,10 @@ func (b *bucketSetup) createLifecycle(ctx context.Context) error {
 			AbortIncompleteMultipartUpload: &types.AbortIncompleteMultipartUpload{DaysAfterInitiation: aws.Int32(7)},
 		}}},
 	})
+	if api, ok := errors.AsType[smithy.APIError](err); ok && api.ErrorCode() == "InvalidArgument" {
+		// MinIO knows lifecycle rules, but not this one.
+		return errors.Join(errNotImplemented, err)
+	}
 	return err
 }
 
@@ -178,7 +183,13 @@ func isNotThere(err error) bool {
 	return false
 }
 
+// errNotImplemented says that the server does not know a part of a call.
+var errNotImplemented = errors.New("not implemented by this server")
+
 func isNotImplemented(err error) bool {
+	if errors.Is(err, errNotImplemented) {
+		return true
+	}
 	resp, ok := errors.AsType[interface {
 		error
 		HTTPStatusCode() int

@@ -13,7 +13,7 @@ import (
 )
 
 // attempts is how often a call of the SDK is tried before it fails.
-const attempts = 5
+const attempts = 4
 
 // DefaultStallTimeout is how long a connection may move no byte before it is given up.
 const DefaultStallTimeout = 60 * time.Second
@@ -93,8 +93,11 @@ func NewS3(cfg aws.Config, options ...func(*s3.Options)) *s3.Client {
 	}}, options...)...)
 }
 
-// NewRetryer returns how calls of the SDK are retried: five tries with exponential backoff and
+// NewRetryer returns how calls of the SDK are retried: four tries with exponential backoff and
 // jitter.
 func NewRetryer() aws.Retryer {
-	return retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts = attempts })
+	return retry.NewStandard(func(o *retry.StandardOptions) {
+		o.MaxAttempts = attempts
+		o.MaxBackoff = 5 * time.Second
+	})
 }

@@ -88,6 +88,9 @@ func (c *Client) create(ctx context.Context, name string, meta map[string]string
 		if err = c.Records.Create(ctx, r); err == nil {
 			return r.ID, nil
 		}
+		if isUnsent(err) {
+			return "", failed("", err)
+		}
 		if !errors.Is(err, records.ErrExists) {
 			// The write may have taken place although its answer was lost.
 			return "", failed("", c.undo(ctx, r.ID, transfer.NotWritten, err))
