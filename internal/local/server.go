@@ -123,6 +123,7 @@ func (s *server) open(config serverConfig) error {
 	if err := ensureBucket(files, config); err != nil {
 		return fmt.Errorf("make bucket %q in %q: %w", Bucket, config.Objects, err)
 	}
+	go removeLeftovers(time.Now()) // nobody waits for it
 
 	key := config.Credentials
 	s.api, err = s3api.New(backend{files},

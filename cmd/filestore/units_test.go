@@ -1,0 +1,107 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+func TestParseDuration(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"3600": time.Hour, "90s": 90 * time.Second, "1h30m": 90 * time.Minute, "7d": 168 * time.Hour, "0": 0, "-5": -5 * time.Second,
+	} {
+		if got, err := parseDuration(text); err != nil || got != want {
+			t.Errorf("%q: %v, %v; want %v", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "d", "1x", "1.5d", "99999999999", "-99999999999d", "1h-"} {
+		if got, err := parseDuration(text); err == nil {
+			t.Errorf("%q is taken for %v", text, got)
+		}
+	}
+}
+
+func TestShortDuration(t *testing.T) {
+	for want, d := range map[string]time.Duration{"1h": time.Hour, "1m": time.Minute, "1h1m": 61 * time.Minute, "1h0m1s": time.Hour + time.Second, "10s": 10 * time.Second, "0s": 0} {
+		if got := shortDuration(d); got != want {
+			t.Errorf("%v is written %q, want %q", d, got, want)
+		}
+	}
+}
+
+func TestIECSize(t *testing.T) {
+	for bytes, want := range map[int64]string{
+		0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1536: "1.5 KiB", 1<<20 - 1: "1.0 MiB", 5 << 40: "5.0 TiB", 1<<63 - 1: "8.0 EiB",
+	} {
+		if got := iecSize(bytes); got != want {
+			t.Errorf("%d is written %q, want %q", bytes, got, want)
+		}
+	}
+}
+
+func TestPrintable(t *testing.T) {
+	for in, want := range map[string]string{
+		"plain name.txt": "plain name.txt", "日本語": "日本語", "a\x1b[31mb": `a\x1b[31mb`, "line\nbreak": `line\nbreak`,
+		"tab\t": `tab\t`, "\xff": `\xff`, "a\u202egpj": `a\u202egpj`, "\u0085": `\u0085`, "\ufffd": "\ufffd", "\x7f": `\x7f`,
+	} {
+		if got := printable(in); got != want {
+			t.Errorf("%q is shown as %q, want %q", in, got, want)
+		}
+	}
+}
+
+// Whatever a name holds, neither a terminal nor a program that splits lines and tabs is misled.
+func FuzzEscapes(f *testing.F) {
+	for _, seed := range []string{"", "a\tb", "a\nb", "\x1b]0;title\x07", "\xff\xfe", `\n`, "\u2028"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		for _, r := range printable(s) {
+			if r != ' ' && !unicode.IsPrint(r) {
+				t.Errorf("%q is shown with %q", s, r)
+			}
+		}
+		field := tsvField(s)
+		if strings.ContainsFunc(field, unicode.IsControl) || !utf8.ValidString(field) {
+			t.Errorf("%q becomes the field %q", s, field)
+		}
+		if utf8.ValidString(s) && unescape(field) != s {
+			t.Errorf("%q can't be read back from the field %q", s, field)
+		}
+	})
+}
+
+// unescape reads a field back as docs/output.md describes it.
+func unescape(field string) string {
+	var b strings.Builder
+	for len(field) > 0 {
+		if field[0] != '\\' {
+			r, n := utf8.DecodeRuneInString(field)
+			b.WriteRune(r)
+			field = field[n:]
+			continue
+		}
+		n := 2
+		switch c := field[1]; c {
+		case 'x':
+			n = 4
+		case 'u':
+			n = 6
+		case 'U':
+			n = 10
+		}
+		if n == 2 {
+			b.WriteByte(map[byte]byte{'\\': '\\', 't': '\t', 'n': '\n', 'r': '\r', 'a': '\a', 'b': '\b', 'f': '\f', 'v': '\v'}[field[1]])
+		} else {
+			var code rune
+			for _, h := range field[2:n] {
+				code = code<<4 | rune(strings.IndexRune("0123456789abcdef", h))
+			}
+			b.WriteRune(code)
+		}
+		field = field[n:]
+	}
+	return b.String()
+}
