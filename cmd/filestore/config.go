@@ -300,13 +300,22 @@ func retrieve(ctx context.Context, provider aws.CredentialsProvider) (aws.Creden
 	return client.CheckCredentials(ctx, provider)
 }
 
+// localDir returns the directory of the local store.
+func (s settings) localDir() (string, error) {
+	if s.dir != "" {
+		return s.dir, nil
+	}
+	dir, err := local.DefaultDir()
+	if err != nil {
+		return "", &usageError{err: err, hint: "name a directory: --local=DIR"}
+	}
+	return dir, nil
+}
+
 func (a *app) openLocal(ctx context.Context, s settings) (*filestore, error) {
-	dir := s.dir
-	if dir == "" {
-		var err error
-		if dir, err = local.DefaultDir(); err != nil {
-			return nil, &usageError{err: err, hint: "name a directory: --local=DIR"}
-		}
+	dir, err := s.localDir()
+	if err != nil {
+		return nil, err
 	}
 	store, err := local.Open(dir)
 	if err != nil {

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -22,7 +24,7 @@ func newInitCmd(a *app) *cobra.Command {
 table, billed per request. What is there already is left as it is. Where a server lacks a
 call, as some servers other than AWS do, that is said and the rest goes on.
 
-A local store needs no init; it is made by its first use.`,
+A local store needs no init: its first use makes it.`,
 		Example: `  filestore init --bucket my-files --region eu-central-1 --dry-run
   filestore init --bucket my-files --region eu-central-1`,
 		Args: cobra.NoArgs,
@@ -40,12 +42,6 @@ type stepJSON struct {
 }
 
 func runInit(ctx context.Context, a *app, opts *initOptions) (err error) {
-	store, err := a.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, store.close()) }()
-
 	a.out.columns("PART", "NAME", "STATE")
 	report := func(s client.SetupStep) {
 		a.out.add(result{
@@ -54,10 +50,18 @@ func runInit(ctx context.Context, a *app, opts *initOptions) (err error) {
 			json:  stepJSON(s),
 		})
 	}
-	if store.local != nil {
-		report(client.SetupStep{Part: "local store", Name: store.local.Dir(), State: client.SetupExists})
-		return nil
+	s, err := a.settings()
+	if err != nil {
+		return err
 	}
+	if s.local {
+		return a.initLocal(ctx, s, opts, report)
+	}
+	store, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.close()) }()
 	if err := store.InitBucket(ctx, store.region, opts.dryRun, report); err != nil {
 		return err
 	}
@@ -73,5 +77,31 @@ func runInit(ctx context.Context, a *app, opts *initOptions) (err error) {
 		state = client.SetupCreated
 	}
 	report(client.SetupStep{Part: "table", Name: store.tableName, State: state})
+	return nil
+}
+
+// initLocal makes a local store, as its first use would.
+func (a *app) initLocal(ctx context.Context, s settings, opts *initOptions, report func(client.SetupStep)) error {
+	dir, err := s.localDir()
+	if err != nil {
+		return err
+	}
+	state := client.SetupExists
+	if entries, err := os.ReadDir(dir); errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
+		state = client.SetupCreated
+		if opts.dryRun {
+			state = client.SetupWouldCreate
+		}
+	}
+	if state != client.SetupWouldCreate {
+		store, err := a.openLocal(ctx, s)
+		if err != nil {
+			return err
+		}
+		if err := store.close(); err != nil {
+			return err
+		}
+	}
+	report(client.SetupStep{Part: "local store", Name: dir, State: state})
 	return nil
 }
