@@ -95,11 +95,20 @@ func (a *app) report(err error) int {
 	if err == nil {
 		return exitOK
 	}
-	if items, ok := errors.AsType[*itemsError](err); ok {
-		return items.status
+	items, ok := errors.AsType[*itemsError](err)
+	if !ok {
+		a.fail("", err)
+		return exitStatus(err)
 	}
-	a.fail("", err)
-	return exitStatus(err)
+	// What went wrong beside the items has not been reported yet.
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // only the outermost is of interest
+		for _, e := range joined.Unwrap() {
+			if _, ok := errors.AsType[*itemsError](e); !ok {
+				a.fail("", e)
+			}
+		}
+	}
+	return items.status
 }
 
 // exitStatus maps an error to the exit status.

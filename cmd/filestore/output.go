@@ -116,7 +116,10 @@ func (o *output) fail(id, path string, err error) {
 	if path != "" {
 		what = path
 	}
-	o.app.fail(what, err)
+	// Of an interrupt the user knows, and the last line says so once.
+	if reasonOf(err) != client.Interrupted {
+		o.app.fail(what, err)
+	}
 	if o.app.flags.json {
 		o.jsonLine(failure{ID: id, Path: path, Error: failureCause{Reason: reasonOf(err), Message: describe(err)}})
 	}

@@ -102,9 +102,7 @@ func runUpload(ctx context.Context, a *app, opts *uploadOptions) (err error) {
 	}) {
 		if r.err != nil {
 			t.fail(r.err)
-			if ctx.Err() == nil || client.ReasonOf(r.err) != client.Interrupted {
-				a.out.fail("", r.source.path, r.err)
-			}
+			a.out.fail("", r.source.path, r.err)
 			continue
 		}
 		t.ok()
@@ -331,7 +329,7 @@ func peek(r io.Reader) (head []byte, rest io.Reader, err error) {
 // a producer that says nothing. That read is left behind: the process is about to end.
 func interruptible(ctx context.Context, r io.Reader) io.Reader {
 	pr, pw := io.Pipe()
-	stop := context.AfterFunc(ctx, func() { _ = pw.CloseWithError(context.Cause(ctx)) })
+	stop := context.AfterFunc(ctx, func() { _ = pw.CloseWithError(ctx.Err()) })
 	go func() {
 		defer stop()
 		_, err := io.CopyBuffer(struct{ io.Writer }{pw}, struct{ io.Reader }{r}, make([]byte, 256<<10))

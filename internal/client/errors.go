@@ -204,7 +204,7 @@ func CheckCredentials(ctx context.Context, provider aws.CredentialsProvider) (aw
 	creds, err := provider.Retrieve(ctx)
 	if err != nil {
 		if ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled) {
-			return aws.Credentials{}, context.Cause(ctx)
+			return aws.Credentials{}, ctx.Err()
 		}
 		return aws.Credentials{}, &NoCredentialsError{Err: err}
 	}

@@ -37,7 +37,7 @@ func (e *Engine) Download(ctx context.Context, key string, size int64, w io.Writ
 			return d.verify()
 		}
 		if ctx.Err() != nil {
-			return Object{}, context.Cause(ctx)
+			return Object{}, ctx.Err()
 		}
 		if d.offset > before {
 			try = 0

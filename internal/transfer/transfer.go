@@ -208,7 +208,7 @@ func (e *Engine) send(ctx context.Context, r io.ReaderAt, size int64, progress P
 		}
 		progress.add(-sent)
 		if ctx.Err() != nil {
-			return outcome, context.Cause(ctx)
+			return outcome, ctx.Err()
 		}
 		if try+1 >= e.attempts() || !worthRetrying(err) {
 			return outcome, err
@@ -226,7 +226,7 @@ func wait(ctx context.Context, d time.Duration) error {
 	case <-timer.C:
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return ctx.Err()
 	}
 }
 

@@ -226,7 +226,7 @@ func (e *Engine) multipart(ctx context.Context, key, contentType string, next pa
 	})
 	if err != nil {
 		// The answer may have been lost and the upload be there: find it by its key, which is ours.
-		failure := &UploadError{Err: cmp.Or(context.Cause(ctx), err)}
+		failure := &UploadError{Err: cmp.Or(ctx.Err(), err)}
 		if !refused(err) {
 			failure.Leftover = e.AbortUploads(ctx, key)
 		}
@@ -236,7 +236,7 @@ func (e *Engine) multipart(ctx context.Context, key, contentType string, next pa
 	object, outcome, err := upload.run(ctx, next, unchanged)
 	if err != nil {
 		if ctx.Err() != nil {
-			err = context.Cause(ctx)
+			err = ctx.Err()
 		}
 		return Object{}, &UploadError{Err: err, Outcome: outcome, Leftover: upload.abort(ctx)}
 	}
@@ -288,7 +288,7 @@ func (u *multipartUpload) run(ctx context.Context, next parts, unchanged func() 
 	if err := group.Wait(); err != nil {
 		return Object{}, NotWritten, errors.Join(err, changedOnly(unchanged))
 	}
-	if err := cmp.Or(readErr, context.Cause(ctx), unchanged()); err != nil {
+	if err := cmp.Or(readErr, ctx.Err(), unchanged()); err != nil {
 		return Object{}, NotWritten, err
 	}
 	return u.complete(ctx)
