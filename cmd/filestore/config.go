@@ -49,7 +49,6 @@ func (f *globalFlags) register(root *cobra.Command) {
 	f.temporaryLifetime = duration(client.DefaultTemporaryLifetime)
 	f.stallTimeout = duration(client.DefaultStallTimeout)
 	flags := root.PersistentFlags()
-	flags.SortFlags = false
 	flags.Var((*optionalDir)(&f.local), "local", "keep everything in a directory on this disk; without `[=DIR]` in the user's data directory [FILESTORE_LOCAL]")
 	flags.Lookup("local").NoOptDefVal = "true"
 	flags.StringVar(&f.bucket, "bucket", "", "the S3 bucket [FILESTORE_BUCKET]")

@@ -95,7 +95,7 @@ func runDownload(ctx context.Context, a *app, opts *downloadOptions) (err error)
 
 	if opts.output != "" {
 		if file := files[0]; file.Err != nil {
-			return d.finish([]downloaded{{target: target{record: records.Record{ID: file.ID}}, err: file.Err}})
+			return d.finish([]downloaded{{target: target{record: records.Record{ID: file.ID}}, path: opts.output, err: file.Err}})
 		}
 		if out := d.stream(opts.output); out != nil {
 			return d.toStream(ctx, files[0].Value, opts.output, out)
@@ -279,14 +279,6 @@ func (d *downloads) toStream(ctx context.Context, r records.Record, output strin
 	}
 	object, err := d.client.Download(ctx, r, w, d.bar.add)
 	err = errors.Join(err, w.Close())
-	d.bar.end()
-	if err != nil && output == "-" {
-		d.app.fail(r.ID, err)
-		return &itemsError{exitStatus(err)}
-	}
-	if output == "-" {
-		return nil
-	}
 	return d.finish([]downloaded{{target: target{record: r}, path: output, object: object, err: err}})
 }
 
@@ -311,11 +303,19 @@ func (t *textOnly) Write(p []byte) (int, error) {
 	return t.w.Write(p)
 }
 
+// finish reports what became of the files. Where their content goes to standard output, nothing
+// else does.
 func (d *downloads) finish(results []downloaded) error {
 	d.bar.end()
 	var t tally
 	for _, r := range results {
-		if r.err != nil {
+		toStdout := r.path == "-"
+		switch {
+		case r.err != nil && toStdout:
+			t.fail(r.err)
+			d.app.fail(r.record.ID, r.err)
+			continue
+		case r.err != nil:
 			t.fail(r.err)
 			d.app.out.fail(r.record.ID, "", r.err)
 			continue
@@ -323,6 +323,9 @@ func (d *downloads) finish(results []downloaded) error {
 		t.ok()
 		if r.object.Verified == "" {
 			d.app.message("warning", "%q: the server holds no checksum; only the size was compared", r.record.ID)
+		}
+		if toStdout {
+			continue
 		}
 		f := newFileJSON(r.record)
 		f.Path, f.Verified = r.path, r.object.Verified

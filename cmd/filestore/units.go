@@ -23,7 +23,12 @@ func (d *duration) Set(s string) error {
 	return nil
 }
 
-func (d *duration) String() string { return shortDuration(time.Duration(*d)) }
+func (d *duration) String() string {
+	if *d == 0 {
+		return "" // the help shows no default: each flag that begins with 0 says what that means
+	}
+	return shortDuration(time.Duration(*d))
+}
 
 // Type implements pflag.Value.
 func (d *duration) Type() string { return "duration" }
