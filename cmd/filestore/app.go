@@ -34,9 +34,10 @@ func (a *app) main(ctx context.Context, args []string) int {
 	root := a.newRootCmd()
 	root.SetArgs(args)
 	root.SetIn(a.stdin)
-	root.SetOut(a.stdout)
+	help := &errorKeeper{w: a.stdout}
+	root.SetOut(help)
 	root.SetErr(a.stderr)
-	err := root.ExecuteContext(ctx)
+	err := errors.Join(root.ExecuteContext(ctx), help.err)
 	if a.out != nil {
 		err = errors.Join(err, a.out.close())
 	}
@@ -45,6 +46,20 @@ func (a *app) main(ctx context.Context, args []string) int {
 		return exitInterrupted
 	}
 	return a.report(err)
+}
+
+// errorKeeper keeps the first error of writing. Cobra drops those of its help.
+type errorKeeper struct {
+	w   io.Writer
+	err error
+}
+
+func (k *errorKeeper) Write(p []byte) (int, error) {
+	n, err := k.w.Write(p)
+	if err != nil && k.err == nil {
+		k.err = fmt.Errorf("write the help: %w", err)
+	}
+	return n, err
 }
 
 func (a *app) newRootCmd() *cobra.Command {
@@ -70,7 +85,6 @@ Without an AWS account, --local keeps everything in a directory on this disk.`,
 		return &usageError{err: err, hint: fmt.Sprintf("see %q", cmd.CommandPath()+" --help")}
 	})
 	a.flags.register(root)
-	root.CompletionOptions.HiddenDefaultCmd = false
 	root.AddGroup(&cobra.Group{ID: "files", Title: "Files:"}, &cobra.Group{ID: "admin", Title: "Administration:"})
 	for _, c := range []struct {
 		group string
@@ -91,8 +105,21 @@ Without an AWS account, --local keeps everything in a directory on this disk.`,
 		c.cmd.GroupID = c.group
 		root.AddCommand(c.cmd)
 	}
+	root.InitDefaultCompletionCmd()
+	if completion, _, err := root.Find([]string{"completion"}); err == nil {
+		completion.RunE = runGroup
+	}
 	root.SetUsageTemplate(root.UsageTemplate() + exitStatusHelp)
 	return root
+}
+
+// runGroup is what a command does that only holds others: cobra would take the misspelt name of
+// one for a wish to see the help, and succeed.
+func runGroup(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef(fmt.Sprintf("see %q", cmd.CommandPath()+" --help"), "unknown command %q for %q", args[0], cmd.CommandPath())
+	}
+	return cmd.Help()
 }
 
 // message writes one line to stderr, without disturbing a progress bar.

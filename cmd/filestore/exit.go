@@ -101,7 +101,7 @@ func (a *app) report(err error) int {
 		return exitStatus(err)
 	}
 	// What went wrong beside the items has not been reported yet.
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // only the outermost is of interest
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range joined.Unwrap() {
 			if _, ok := errors.AsType[*itemsError](e); !ok {
 				a.fail("", e)

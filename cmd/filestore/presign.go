@@ -27,6 +27,7 @@ func newPresignCmd(a *app) *cobra.Command {
 end, with no credentials and any HTTP client.`,
 		Example: `  filestore presign put --url report.pdf
   filestore presign get --url 3p1xk0s9d2mfa7qz`,
+		RunE: runGroup,
 	}
 	cmd.AddCommand(newPresignPutCmd(a), newPresignGetCmd(a))
 	return cmd

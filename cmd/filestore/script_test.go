@@ -144,6 +144,9 @@ func setUpScript(env *testscript.Env, b backend) error {
 	)
 	env.Vars = append(env.Vars, b.variables(env)...)
 	s := &script{processes: make(map[string]*process)}
+	// What scripts may set later.
+	s.names = append(s.names, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION",
+		"FILESTORE_BUCKET", "FILESTORE_STORE_ON_LOAD", "FILESTORE_TEMPORARY_LIFETIME")
 	for _, v := range env.Vars {
 		name, _, _ := strings.Cut(v, "=")
 		s.names = append(s.names, name)
@@ -272,7 +275,7 @@ func count(ctx context.Context, table records.Table, bucket string, api *s3.Clie
 
 // cmdHolds compares what is in the filestore, which it asks without the program:
 //
-//	[!] holds [-wait] [records=N] [objects=N] [uploads=N]
+//	holds [-wait] [records=N] [objects=N] [uploads=N]
 //
 // With -wait it waits until that is so.
 func cmdHolds(ts *testscript.TestScript, b backend, neg bool, args []string) {
