@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -91,7 +92,7 @@ func ReasonOf(err error) Reason {
 		return Usage
 	case errors.Is(err, presign.ErrNoCredentials), errors.Is(err, presign.ErrCredentialsExpired):
 		return Permission
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, io.ErrUnexpectedEOF):
 		return Retry
 	}
 	if _, ok := errors.AsType[*presign.LifetimeError](err); ok {

@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net"
 	"net/http"
 	"time"
@@ -99,5 +101,9 @@ func NewRetryer() aws.Retryer {
 	return retry.NewStandard(func(o *retry.StandardOptions) {
 		o.MaxAttempts = attempts
 		o.MaxBackoff = 5 * time.Second
+		// An answer that breaks off: the SDK takes it for a malformed one.
+		o.Retryables = append(o.Retryables, retry.IsErrorRetryableFunc(func(err error) aws.Ternary {
+			return map[bool]aws.Ternary{true: aws.TrueTernary, false: aws.UnknownTernary}[errors.Is(err, io.ErrUnexpectedEOF)]
+		}))
 	})
 }

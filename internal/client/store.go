@@ -39,6 +39,9 @@ func (c *Client) store(ctx context.Context, id string) (records.Record, error) {
 			return records.Record{}, headErr
 		case found:
 			record, err = c.Records.Store(ctx, id, c.stamp(), &upload)
+		default:
+			// A sweep may have taken both between the write and the question.
+			record, err = c.Records.Store(ctx, id, c.stamp(), nil)
 		}
 	}
 	return record, c.explain(id, err)

@@ -85,7 +85,10 @@ func (c *Client) create(ctx context.Context, name string, meta map[string]string
 	var err error
 	for range idAttempts {
 		r.ID = c.NewID()
-		if err = c.Records.Create(ctx, r); err == nil {
+		createCtx, cancel := transfer.Outlive(ctx)
+		err = c.Records.Create(createCtx, r)
+		cancel()
+		if err == nil {
 			return r.ID, nil
 		}
 		if isUnsent(err) {
@@ -130,7 +133,8 @@ func (c *Client) undo(ctx context.Context, id string, outcome transfer.Outcome, 
 	case transfer.NotWritten:
 		err = c.Records.Discard(ctx, id)
 	}
-	if err == nil || errors.Is(err, records.ErrNotFound) {
+	// Where somebody deleted the file meanwhile, nothing is left either.
+	if err == nil || errors.Is(err, records.ErrNotFound) || errors.Is(err, records.ErrDeleted) {
 		return cause
 	}
 	return &UndoError{ID: id, Err: cause, Undo: err}

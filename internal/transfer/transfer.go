@@ -219,6 +219,26 @@ func (e *Engine) send(ctx context.Context, r io.ReaderAt, size int64, progress P
 	}
 }
 
+// interruptGrace is how much longer than its caller a call may take that makes something.
+const interruptGrace = 2 * time.Second
+
+// Outlive returns a context for a call that makes something which is undone when ctx ends: it
+// ends a moment after ctx. A call that is broken off may still be carried out by the server, after
+// the one that came to undo it; its answer tells.
+func Outlive(ctx context.Context) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.NewTimer(interruptGrace)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			cancel()
+		case <-longer.Done():
+		}
+	})
+	return longer, func() { stop(); cancel() }
+}
+
 func wait(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -220,10 +220,12 @@ func streamParts(r io.Reader, first []byte) parts {
 func (e *Engine) multipart(ctx context.Context, key, contentType string, next parts,
 	unchanged func() error, progress Progress,
 ) (Object, error) {
-	created, err := e.S3.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
+	createCtx, cancel := Outlive(ctx)
+	created, err := e.S3.CreateMultipartUpload(createCtx, &s3.CreateMultipartUploadInput{
 		Bucket: &e.Bucket, Key: &key, ContentType: &contentType,
 		ChecksumAlgorithm: types.ChecksumAlgorithmCrc64nvme, ChecksumType: types.ChecksumTypeFullObject,
 	})
+	cancel()
 	if err != nil {
 		// The answer may have been lost and the upload be there: find it by its key, which is ours.
 		failure := &UploadError{Err: cmp.Or(ctx.Err(), err)}
@@ -366,12 +368,33 @@ func (u *multipartUpload) abort(ctx context.Context) error {
 	return u.engine.abortUpload(ctx, u.key, u.id)
 }
 
+// abortUpload aborts until the upload is gone: a part that is being written while the upload is
+// aborted may keep it (Amazon S3 API Reference, "AbortMultipartUpload").
 func (e *Engine) abortUpload(ctx context.Context, key string, id *string) error {
-	_, err := e.S3.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &e.Bucket, Key: &key, UploadId: id})
-	if api, ok := errors.AsType[smithy.APIError](err); ok && api.ErrorCode() == "NoSuchUpload" {
-		return nil
+	for try := 0; ; try++ {
+		_, err := e.S3.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &e.Bucket, Key: &key, UploadId: id})
+		if isNoSuchUpload(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		_, err = e.S3.ListParts(ctx, &s3.ListPartsInput{Bucket: &e.Bucket, Key: &key, UploadId: id, MaxParts: aws.Int32(1)})
+		if isNoSuchUpload(err) {
+			return nil
+		}
+		if err != nil && !worthRetrying(err) {
+			return nil // aborted, and whether anything came after it can't be asked
+		}
+		if err := wait(ctx, e.backoff(try)); err != nil {
+			return err
+		}
 	}
-	return err
+}
+
+func isNoSuchUpload(err error) bool {
+	api, ok := errors.AsType[smithy.APIError](err)
+	return ok && api.ErrorCode() == "NoSuchUpload"
 }
 
 // AbortUploads aborts every multipart upload of key, also after ctx has ended.
