@@ -162,14 +162,19 @@ func (e *Engine) copyBuffer() *[]byte {
 	return &b
 }
 
-// body counts what one try reads of it.
+// body counts what one try reads of it. It ends, with an error, when its caller's context does:
+// a request whose body is cut short is carried out by no server.
 type body struct {
 	*io.SectionReader
+	ctx      context.Context // an io.Reader is given none
 	progress Progress
 	sent     atomic.Int64 // bytes read at the most advanced position
 }
 
 func (b *body) Read(p []byte) (int, error) {
+	if err := b.ctx.Err(); err != nil {
+		return 0, err
+	}
 	n, err := b.SectionReader.Read(p)
 	if n > 0 {
 		b.sent.Add(int64(n))
@@ -197,10 +202,14 @@ func (e *Engine) send(ctx context.Context, r io.ReaderAt, size int64, progress P
 	put func(ctx context.Context, body io.ReadSeeker) error,
 ) (outcome Outcome, err error) {
 	for try := 0; ; try++ {
-		b := &body{SectionReader: io.NewSectionReader(r, 0, size), progress: progress}
-		err = put(ctx, b)
+		b := &body{SectionReader: io.NewSectionReader(r, 0, size), ctx: ctx, progress: progress}
+		// A request that has been sent whole is answered before the interrupt takes effect: the
+		// outcome is known then, and nothing is written after it was undone.
+		putCtx, cancel := Outlive(ctx)
+		err = put(putCtx, b)
+		cancel()
 		if err == nil {
-			return Written, nil
+			return Written, ctx.Err()
 		}
 		sent := b.sent.Load()
 		if sent >= size && !refused(err) {
