@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"strconv"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go"
@@ -233,34 +233,20 @@ func (a *app) openAWS(ctx context.Context, s settings) (*filestore, error) {
 	if a.flags.endpointURL != "" {
 		cfg.BaseEndpoint = &a.flags.endpointURL
 	}
-	s3Client := client.NewS3(cfg)
-	table := dynamo.New(dynamodb.NewFromConfig(cfg, func(o *dynamodb.Options) {
-		// --endpoint-url is for both services, also where a variable names another for one.
-		if a.flags.endpointURL != "" {
-			o.BaseEndpoint = &a.flags.endpointURL
-		}
-		withDefaultRegion(&o.Region, o.BaseEndpoint)
-	}), s.table)
-	endpoint := aws.ToString(s3Client.Options().BaseEndpoint)
-	if a.flags.endpointURL != "" {
-		endpoint = a.flags.endpointURL
-	}
-	region := cfg.Region
-	withDefaultRegion(&region, &endpoint)
-	if region == "" {
+	database := dynamodb.NewFromConfig(cfg, func(o *dynamodb.Options) { o.Region, o.BaseEndpoint = a.place(o.Region, o.BaseEndpoint) })
+	api := client.NewS3(cfg, func(o *s3.Options) { o.Region, o.BaseEndpoint = a.place(o.Region, o.BaseEndpoint) })
+	region, endpoint := api.Options().Region, aws.ToString(api.Options().BaseEndpoint)
+	if region == "" || database.Options().Region == "" {
 		return nil, usagef("set AWS_REGION, or say --region", "no AWS region is configured")
 	}
-	s3Client = client.NewS3(cfg, func(o *s3.Options) {
-		o.Region = region
-		if endpoint != "" {
-			o.BaseEndpoint = &endpoint
-		}
-	})
-	if _, err := retrieve(ctx, cfg.Credentials); err != nil {
+	if _, err := url.Parse(endpoint); err != nil {
+		return nil, usagef("such as http://127.0.0.1:9000", "the endpoint is not a URL") // it may hold a password
+	}
+	if _, err := client.Credentials(ctx, cfg.Credentials); err != nil {
 		return nil, err
 	}
-	c := a.newClient(s, s.bucket, s3Client, func(ctx context.Context) (presign.Signer, error) {
-		creds, err := retrieve(ctx, cfg.Credentials)
+	c := a.newClient(s, s.bucket, api, func(ctx context.Context) (presign.Signer, error) {
+		creds, err := client.Credentials(ctx, cfg.Credentials)
 		if err != nil {
 			return presign.Signer{}, err
 		}
@@ -272,31 +258,22 @@ func (a *app) openAWS(ctx context.Context, s settings) (*filestore, error) {
 		}
 		return signer, nil
 	})
+	table := dynamo.New(database, s.table)
 	c.Records = table
 	return &filestore{Client: c, region: region, table: table, tableName: s.table, close: func() error { return nil }}, nil
 }
 
-// withDefaultRegion gives a server that is not AWS, and for which no region is configured, the
-// one that such servers expect.
-func withDefaultRegion(region, endpoint *string) {
-	if *region == "" && aws.ToString(endpoint) != "" {
-		*region = "us-east-1"
+// place returns the region and the endpoint of a service. --endpoint-url is for both services, also
+// where a variable names another for one of them. A server that is not AWS, and for which no region
+// is configured, gets the one that such servers expect.
+func (a *app) place(region string, endpoint *string) (string, *string) {
+	if a.flags.endpointURL != "" {
+		endpoint = &a.flags.endpointURL
 	}
-}
-
-// metadataTimeout is how long the instance metadata service may take. Outside of EC2 nothing
-// answers there; on it, the answer takes milliseconds.
-const metadataTimeout = 1500 * time.Millisecond
-
-// retrieve fetches the credentials once, before anything is asked with them: a command without
-// any fails at once instead of after every retry of its first request.
-func retrieve(ctx context.Context, provider aws.CredentialsProvider) (aws.Credentials, error) {
-	if aws.IsCredentialsProvider(provider, (*ec2rolecreds.Provider)(nil)) {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, metadataTimeout)
-		defer cancel()
+	if region == "" && aws.ToString(endpoint) != "" {
+		region = "us-east-1"
 	}
-	return client.CheckCredentials(ctx, provider)
+	return region, endpoint
 }
 
 // localDir returns the directory of the local store.

@@ -33,7 +33,7 @@ input, one a line.`,
 }
 
 func runDelete(ctx context.Context, a *app, opts *deleteOptions) (err error) {
-	ids, err := a.readIDs(opts.args)
+	ids, err := a.readIDs(ctx, opts.args)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 
@@ -70,7 +71,10 @@ type target struct {
 }
 
 func runDownload(ctx context.Context, a *app, opts *downloadOptions) (err error) {
-	ids, err := a.readIDs(opts.args)
+	if err := opts.check(a); err != nil {
+		return err
+	}
+	ids, err := a.readIDs(ctx, opts.args)
 	if err != nil {
 		return err
 	}
@@ -95,7 +99,7 @@ func runDownload(ctx context.Context, a *app, opts *downloadOptions) (err error)
 
 	if opts.output != "" {
 		if file := files[0]; file.Err != nil {
-			return d.finish([]downloaded{{target: target{record: records.Record{ID: file.ID}}, path: opts.output, err: file.Err}})
+			return d.reportOne(downloaded{target: target{record: records.Record{ID: file.ID}}, path: opts.output, err: file.Err})
 		}
 		if out := d.stream(opts.output); out != nil {
 			return d.toStream(ctx, files[0].Value, opts.output, out)
@@ -112,11 +116,22 @@ func runDownload(ctx context.Context, a *app, opts *downloadOptions) (err error)
 	}
 	defer func() { err = errors.Join(err, d.root.Close()) }()
 
-	var results []downloaded
-	for r := range client.InOrder(ctx, d.targets(files, opts.output), downloadsAtOnce, d.one) {
-		results = append(results, r)
+	return d.report(client.InOrder(ctx, d.targets(files, opts.output), downloadsAtOnce, d.one))
+}
+
+func (o *downloadOptions) check(a *app) error {
+	if !a.flags.changed("output") || o.output == "-" {
+		return nil
 	}
-	return d.finish(results)
+	const hint = "-d DIR puts the file into a directory, under its own name"
+	if o.output == "" {
+		return usagef(hint, "--output is empty")
+	}
+	last := o.output[len(o.output)-1]
+	if base := filepath.Base(o.output); os.IsPathSeparator(last) || base == "." || base == ".." {
+		return usagef(hint, "%q is a directory", o.output)
+	}
+	return nil
 }
 
 // downloads is one run of the command.
@@ -139,21 +154,36 @@ type downloaded struct {
 // targets gives every file a name of its own before the first is written, so that the names do
 // not depend on which download ends first.
 func (d *downloads) targets(files []client.Result[records.Record], output string) []target {
-	taken := make(map[string]bool, len(files))
 	targets := make([]target, len(files))
-	for i, f := range files {
-		t := target{record: f.Value, err: f.Err}
-		t.record.ID = f.ID
-		if f.Err == nil {
-			t.name = filename.Safe(f.Value.Name, f.ID)
-			if output != "" {
-				t.name = filepath.Base(output)
-			} else if taken[filename.Fold(t.name)] {
-				t.name = filename.Distinct(t.name, f.ID)
-			}
-			taken[filename.Fold(t.name)] = true
+	taken := make(map[string]bool, len(files))
+	take := func(t *target, name string) {
+		if !taken[filename.Fold(name)] {
+			taken[filename.Fold(name)] = true
+			t.name = name
 		}
-		targets[i] = t
+	}
+	// First all who can have their own name get it: nobody else's second choice may be that name.
+	for i, f := range files {
+		t := &targets[i]
+		t.record, t.err = f.Value, f.Err
+		t.record.ID = f.ID
+		switch {
+		case f.Err != nil:
+		case output != "":
+			t.name = filepath.Base(output)
+		default:
+			take(t, filename.Safe(f.Value.Name, f.ID))
+		}
+	}
+	for i := range targets {
+		t := &targets[i]
+		for n := 1; t.err == nil && t.name == ""; n++ {
+			suffix := t.record.ID
+			if n > 1 {
+				suffix = fmt.Sprintf("%s-%d", t.record.ID, n)
+			}
+			take(t, filename.Distinct(filename.Safe(t.record.Name, t.record.ID), suffix))
+		}
 	}
 	return targets
 }
@@ -266,6 +296,26 @@ func (d *downloads) stream(output string) func() (io.WriteCloser, error) {
 	return func() (io.WriteCloser, error) { return os.OpenFile(output, os.O_WRONLY, 0) }
 }
 
+// opened opens a stream, or gives up when ctx ends: a pipe without a reader has its writer wait.
+// That call is left behind: the process is about to end.
+func opened(ctx context.Context, open func() (io.WriteCloser, error)) (io.WriteCloser, error) {
+	type result struct {
+		w   io.WriteCloser
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		w, err := open()
+		done <- result{w, err}
+	}()
+	select {
+	case r := <-done:
+		return r.w, r.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
 type nopCloser struct{ io.Writer }
 
 func (nopCloser) Close() error { return nil }
@@ -273,13 +323,13 @@ func (nopCloser) Close() error { return nil }
 // toStream writes one file to a stream. What was written can't be taken back: only the exit
 // status tells that it is right. Nothing else goes to standard output.
 func (d *downloads) toStream(ctx context.Context, r records.Record, output string, open func() (io.WriteCloser, error)) error {
-	w, err := open()
+	w, err := opened(ctx, open)
 	if err != nil {
 		return err
 	}
 	object, err := d.client.Download(ctx, r, w, d.bar.add)
 	err = errors.Join(err, w.Close())
-	return d.finish([]downloaded{{target: target{record: r}, path: output, object: object, err: err}})
+	return d.reportOne(downloaded{target: target{record: r}, path: output, object: object, err: err})
 }
 
 // errBinary says that something that is no text was about to be written to a terminal.
@@ -303,12 +353,15 @@ func (t *textOnly) Write(p []byte) (int, error) {
 	return t.w.Write(p)
 }
 
-// finish reports what became of the files. Where their content goes to standard output, nothing
-// else does.
-func (d *downloads) finish(results []downloaded) error {
-	d.bar.end()
+func (d *downloads) reportOne(r downloaded) error {
+	return d.report(func(yield func(downloaded) bool) { yield(r) })
+}
+
+// report prints what became of the files, each as soon as it and all before it are done. Where
+// the content goes to standard output, nothing else does.
+func (d *downloads) report(results iter.Seq[downloaded]) error {
 	var t tally
-	for _, r := range results {
+	for r := range results {
 		toStdout := r.path == "-"
 		switch {
 		case r.err != nil && toStdout:

@@ -100,15 +100,24 @@ func (a *app) report(err error) int {
 		a.fail("", err)
 		return exitStatus(err)
 	}
-	// What went wrong beside the items has not been reported yet.
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, e := range joined.Unwrap() {
-			if _, ok := errors.AsType[*itemsError](e); !ok {
-				a.fail("", e)
-			}
-		}
+	for _, e := range besideItems(err) {
+		a.fail("", e)
 	}
 	return items.status
+}
+
+// besideItems finds what has been joined to an *itemsError and not been reported yet.
+func besideItems(err error) []error {
+	if _, ok := errors.AsType[*itemsError](err); !ok {
+		return []error{err}
+	}
+	var found []error
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range joined.Unwrap() {
+			found = append(found, besideItems(e)...)
+		}
+	}
+	return found
 }
 
 // exitStatus maps an error to the exit status.
@@ -207,7 +216,7 @@ func hintFor(err error) string {
 	if existing, ok := errors.AsType[*existsError](err); ok {
 		return fmt.Sprintf("--force overwrites %q", existing.path)
 	}
-	if _, ok := errors.AsType[*client.NoCredentialsError](err); ok {
+	if errors.Is(err, client.ErrNoCredentials) {
 		return "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; or try --local, which needs no account"
 	}
 	if _, ok := errors.AsType[*local.NotStoreError](err); ok {

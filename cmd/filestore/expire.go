@@ -86,10 +86,10 @@ func runExpire(ctx context.Context, a *app, opts *expireOptions) (err error) {
 		},
 	})
 	if summary.Unlisted != nil {
-		a.message("warning", "multipart uploads were left alone, since they can't be listed: %v", summary.Unlisted)
+		a.message("warning", "multipart uploads were left alone, since they can't be listed: %s", describe(summary.Unlisted))
 	}
 	if summary.Unreadable > 0 {
-		a.message("warning", "%d records were left alone, since their times can't be read", summary.Unreadable)
+		a.message("warning", "%s left alone, since their ids or times can't be read", plural(summary.Unreadable, "record was", "records were"))
 	}
 	if err != nil {
 		return err
@@ -106,6 +106,13 @@ func runExpire(ctx context.Context, a *app, opts *expireOptions) (err error) {
 		}
 	}
 	return t.result()
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }
 
 // describeSweep is the one line that a sweep prints.

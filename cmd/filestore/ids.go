@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -10,7 +11,7 @@ import (
 // readIDs returns the ids of a command line, in order. The argument "-" stands for the ids on
 // standard input, one a line; what follows a tab is ignored, so that the output of one command
 // can be the input of another, and so are empty lines.
-func (a *app) readIDs(args []string) ([]string, error) {
+func (a *app) readIDs(ctx context.Context, args []string) ([]string, error) {
 	if len(args) == 0 {
 		return nil, usagef(`"-" reads ids from standard input, one a line`, "no id is given")
 	}
@@ -25,7 +26,7 @@ func (a *app) readIDs(args []string) ([]string, error) {
 			return nil, usagef("", `"-" is given twice`)
 		}
 		stdinRead = true
-		fromStdin, err := readLines(a.stdin)
+		fromStdin, err := readLines(interruptible(ctx, a.stdin))
 		if err != nil {
 			return nil, fmt.Errorf("read ids from standard input: %w", err)
 		}

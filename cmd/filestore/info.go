@@ -47,7 +47,7 @@ func runInfo(ctx context.Context, a *app, opts *infoOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	ids, err := a.readIDs(opts.args)
+	ids, err := a.readIDs(ctx, opts.args)
 	if err != nil {
 		return err
 	}

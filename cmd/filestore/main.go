@@ -15,7 +15,13 @@ func main() { os.Exit(run(os.Args[1:])) }
 
 // run runs the command line on the process's own streams and returns the exit status.
 func run(args []string) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	var stops []os.Signal
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(s) { // nohup, and shells that run this in the background
+			stops = append(stops, s)
+		}
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), stops...)
 	defer stop()
 	// The first signal stops cleanly. From then on the default holds again: the second one ends
 	// the process at once.

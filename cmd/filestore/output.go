@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf16"
 
 	"github.com/olekukonko/tablewriter"
 	"github.com/olekukonko/tablewriter/renderer"
@@ -16,6 +18,7 @@ import (
 	"github.com/designfultech/filestore/internal/client"
 	"github.com/designfultech/filestore/internal/presign"
 	"github.com/designfultech/filestore/internal/records"
+	"github.com/designfultech/filestore/internal/transfer"
 )
 
 // output writes the results of one command to stdout, in one of four forms: a table for people,
@@ -116,13 +119,22 @@ func (o *output) fail(id, path string, err error) {
 	if path != "" {
 		what = path
 	}
-	// Of an interrupt the user knows, and the last line says so once.
-	if reasonOf(err) != client.Interrupted {
+	// Of an interrupt the user knows, and the last line says so once; not of what it left.
+	if reasonOf(err) != client.Interrupted || leavesTraces(err) {
 		o.app.fail(what, err)
 	}
 	if o.app.flags.json {
 		o.jsonLine(failure{ID: id, Path: path, Error: failureCause{Reason: reasonOf(err), Message: describe(err)}})
 	}
+}
+
+// leavesTraces reports whether a failed upload could not be undone.
+func leavesTraces(err error) bool {
+	if _, ok := errors.AsType[*client.UndoError](err); ok {
+		return true
+	}
+	upload, ok := errors.AsType[*transfer.UploadError](err)
+	return ok && upload.Leftover != nil
 }
 
 // reasonOf is client.ReasonOf for the errors of this package as well.
@@ -144,7 +156,14 @@ func (o *output) jsonLine(v any) {
 		o.err = errors.Join(o.err, err)
 		return
 	}
-	o.write(b.String())
+	// A terminal may be where it ends, and JSON leaves much raw that moves one.
+	line := strings.TrimSuffix(b.String(), "\n")
+	o.line(escapeRunes(line, isPlain, func(r rune) string {
+		if high, low := utf16.EncodeRune(r); high != unicode.ReplacementChar {
+			return fmt.Sprintf(`\u%04x\u%04x`, high, low)
+		}
+		return fmt.Sprintf(`\u%04x`, r)
+	}))
 }
 
 func (o *output) line(s string) { o.write(s + "\n") }

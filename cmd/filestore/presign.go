@@ -144,7 +144,7 @@ func runPresignGet(ctx context.Context, a *app, opts *presignOptions) (err error
 	if err != nil {
 		return err
 	}
-	ids, err := a.readIDs(opts.args)
+	ids, err := a.readIDs(ctx, opts.args)
 	if err != nil {
 		return err
 	}

@@ -35,7 +35,8 @@ func (d *duration) Type() string { return "duration" }
 
 func parseDuration(s string) (time.Duration, error) {
 	if n, ok := strings.CutSuffix(s, "d"); ok {
-		if days, err := strconv.ParseInt(n, 10, 32); err == nil {
+		const century = 36500 // days; more would soon be more than a time.Duration holds
+		if days, err := strconv.ParseInt(n, 10, 32); err == nil && -century <= days && days <= century {
 			return time.Duration(days) * 24 * time.Hour, nil
 		}
 	}
@@ -79,8 +80,10 @@ func iecSize(bytes int64) string {
 // colours, or make text look like other text: control and format characters, and bytes that are
 // no UTF-8.
 func printable(s string) string {
-	return escape(s, func(r rune) bool { return r == ' ' || unicode.IsPrint(r) })
+	return escape(s, isPlain)
 }
+
+func isPlain(r rune) bool { return r == ' ' || unicode.IsPrint(r) }
 
 // tsvField returns s for one field of tab-separated output, where a tab or a line break would
 // be taken for the end of the field: the same escapes as for a terminal, and every other
@@ -91,6 +94,14 @@ func tsvField(s string) string {
 }
 
 func escape(s string, plain func(rune) bool) string {
+	return escapeRunes(s, plain, func(r rune) string {
+		quoted := strconv.QuoteRuneToASCII(r)
+		return quoted[1 : len(quoted)-1]
+	})
+}
+
+// escapeRunes replaces the runes that are not plain, and writes bytes that are no UTF-8 as \xhh.
+func escapeRunes(s string, plain func(rune) bool, escaped func(rune) string) string {
 	clean := true
 	for i, r := range s {
 		if !plain(r) || r == utf8.RuneError && isInvalid(s[i:]) {
@@ -109,8 +120,7 @@ func escape(s string, plain func(rune) bool) string {
 		case plain(r):
 			b.WriteRune(r)
 		default:
-			quoted := strconv.QuoteRuneToASCII(r)
-			b.WriteString(quoted[1 : len(quoted)-1])
+			b.WriteString(escaped(r))
 		}
 	}
 	return b.String()

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -49,6 +52,37 @@ func TestPrintable(t *testing.T) {
 		if got := printable(in); got != want {
 			t.Errorf("%q is shown as %q, want %q", in, got, want)
 		}
+	}
+}
+
+// A read that waits for somebody who says nothing ends with its context.
+func TestInterruptible(t *testing.T) {
+	silent, writer := io.Pipe()
+	defer writer.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	a := &app{stdin: silent}
+	done := make(chan error, 1)
+	go func() {
+		_, err := a.readIDs(ctx, []string{"-"})
+		done <- err
+	}()
+	_, _ = io.WriteString(writer, "abcdefghij012345\n") // from here on it waits for more
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// What goes wrong beside the files is reported too, however deep it was joined.
+func TestReportBesideItems(t *testing.T) {
+	var stderr strings.Builder
+	a := &app{stderr: &stderr}
+	items := &itemsError{status: exitPartial}
+	if status := a.report(errors.Join(errors.Join(errors.Join(items, errors.New("close failed")), nil), nil)); status != exitPartial {
+		t.Errorf("status %d", status)
+	}
+	if got, want := stderr.String(), "filestore: error: close failed\n"; got != want {
+		t.Errorf("printed %q, want %q", got, want)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"mime"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -65,6 +66,7 @@ type source struct {
 	size  int64 // bytes; -1: not known
 	stdin bool
 	err   error // why it can't be uploaded
+	link  bool  // to a directory: passed over, and said so
 }
 
 func runUpload(ctx context.Context, a *app, opts *uploadOptions) (err error) {
@@ -79,6 +81,9 @@ func runUpload(ctx context.Context, a *app, opts *uploadOptions) (err error) {
 	defer func() { err = errors.Join(err, store.close()) }()
 
 	sources := opts.sources(meta)
+	if opts.name != "" && len(sources) > 1 {
+		return usagef("", "--name is for a single file, and %d match", len(sources))
+	}
 	total, what := int64(0), fmt.Sprintf("uploading %d files", len(sources))
 	if len(sources) == 1 {
 		what = "uploading " + printable(sources[0].name)
@@ -96,6 +101,12 @@ func runUpload(ctx context.Context, a *app, opts *uploadOptions) (err error) {
 	a.out.columns("ID", "NAME", "SIZE", "TYPE", "STATE")
 	var t tally
 	temporary := false
+	sources = slices.DeleteFunc(sources, func(s source) bool {
+		if s.link {
+			a.message("warning", "%q: a link to a directory is not followed", s.path)
+		}
+		return s.link
+	})
 	for r := range client.InOrder(ctx, sources, uploadsAtOnce, func(ctx context.Context, s source) uploaded {
 		record, err := uploadOne(ctx, a, store.Client, s, opts, bar)
 		return uploaded{source: s, record: record, err: err}
@@ -231,7 +242,8 @@ func (o *uploadOptions) walk(dir string, meta map[string]string) []source {
 	var out []source
 	// The function never fails: what can't be read becomes a source with an error, and its
 	// siblings go on.
-	_ = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+	// With a separator at its end, a link to a directory is that directory.
+	_ = filepath.WalkDir(dir+string(filepath.Separator), func(path string, entry fs.DirEntry, err error) error {
 		if err == nil && entry.IsDir() {
 			return nil
 		}
@@ -242,7 +254,9 @@ func (o *uploadOptions) walk(dir string, meta map[string]string) []source {
 		switch {
 		case err != nil:
 			out = append(out, source{path: path, err: unreadable(err)})
-		case !info.IsDir():
+		case info.IsDir():
+			out = append(out, source{path: path, link: true})
+		default:
 			out = append(out, newSource(path, filepath.Base(path), info, withPath(dir, path, meta)))
 		}
 		return nil

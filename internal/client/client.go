@@ -29,9 +29,6 @@ const (
 // batch is how many calls on single records run at once.
 const batch = 32
 
-// cleanupTimeout bounds what is done to leave nothing behind after a failure or an interrupt.
-const cleanupTimeout = 15 * time.Second
-
 // Settings are those of a deployment: every client of it should use the same.
 type Settings struct {
 	URLLifetime       time.Duration // of presigned URLs, 1 s to 7 days
@@ -73,22 +70,27 @@ func InOrder[T, R any](ctx context.Context, items []T, limit int, f func(context
 		defer running.Wait()
 		defer cancel()
 
-		results := make([]chan R, len(items))
-		for i := range results {
-			results[i] = make(chan R, 1)
-		}
+		// Results wait here for those before them: a few more than there are workers, so that one
+		// slow item does not hold up the others, and not as many as there are items.
+		queue := make(chan chan R, 4*limit)
 		slots := make(chan struct{}, limit)
 		running.Go(func() {
-			for i, item := range items {
+			defer close(queue)
+			for _, item := range items {
 				slots <- struct{}{}
+				result := make(chan R, 1)
+				queue <- result
 				running.Go(func() {
 					defer func() { <-slots }()
-					results[i] <- f(ctx, item)
+					result <- f(ctx, item)
 				})
 			}
 		})
-		for _, r := range results {
-			if !yield(<-r) {
+		for result := range queue {
+			if !yield(<-result) {
+				cancel()
+				for range queue {
+				}
 				return
 			}
 		}

@@ -147,30 +147,42 @@ func testDeleteFails(t *testing.T, on servers) {
 
 // refusing returns an S3 client whose DeleteObjects deletes all but id, which it refuses.
 func (f *filestore) refusing(id string) *s3.Client {
+	return f.answering(deleteObjects, func(r *http.Request) (int, string, error) {
+		var asked struct {
+			Keys []string `xml:"Object>Key"`
+		}
+		if err := xml.NewDecoder(r.Body).Decode(&asked); err != nil {
+			return 0, "", err
+		}
+		for _, key := range asked.Keys {
+			if key == id {
+				continue
+			}
+			if _, err := f.api.DeleteObject(r.Context(), &s3.DeleteObjectInput{Bucket: &f.Bucket, Key: &key}); err != nil {
+				return 0, "", err
+			}
+		}
+		return http.StatusOK, fmt.Sprintf(
+			`<DeleteResult><Error><Key>%s</Key><Code>AccessDenied</Code><Message>Access Denied</Message></Error></DeleteResult>`, id), nil
+	})
+}
+
+// answering returns a client whose requests that match get an answer made here, with a status and
+// an XML body. All others go to the server.
+func (f *filestore) answering(match faultproxy.Match, answer func(*http.Request) (int, string, error)) *s3.Client {
 	return client.NewS3(aws.Config{Region: f.s3.Region, Credentials: f.api.Options().Credentials}, func(o *s3.Options) {
 		o.BaseEndpoint = &f.s3.Endpoint
 		o.HTTPClient = doer(func(r *http.Request) (*http.Response, error) {
-			if !deleteObjects(r) {
+			if !match(r) {
 				return http.DefaultClient.Do(r)
 			}
-			var asked struct {
-				Keys []string `xml:"Object>Key"`
-			}
-			if err := xml.NewDecoder(r.Body).Decode(&asked); err != nil {
+			status, body, err := answer(r)
+			if err != nil {
 				return nil, err
 			}
-			for _, key := range asked.Keys {
-				if key == id {
-					continue
-				}
-				if _, err := f.api.DeleteObject(r.Context(), &s3.DeleteObjectInput{Bucket: &f.Bucket, Key: &key}); err != nil {
-					return nil, err
-				}
-			}
 			return &http.Response{
-				StatusCode: http.StatusOK, Request: r, Header: http.Header{"Content-Type": {"application/xml"}},
-				Body: io.NopCloser(strings.NewReader(fmt.Sprintf(`<?xml version="1.0" encoding="UTF-8"?>
-<DeleteResult><Error><Key>%s</Key><Code>AccessDenied</Code><Message>Access Denied</Message></Error></DeleteResult>`, id))),
+				StatusCode: status, Request: r, Header: http.Header{"Content-Type": {"application/xml"}},
+				Body: io.NopCloser(strings.NewReader(`<?xml version="1.0" encoding="UTF-8"?>` + "\n" + body)),
 			}, nil
 		})
 	})

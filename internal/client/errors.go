@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
@@ -90,9 +89,9 @@ func ReasonOf(err error) Reason {
 		return Conflict
 	case errors.Is(err, ErrStoreOnLoad):
 		return Usage
-	case errors.Is(err, presign.ErrNoCredentials), errors.Is(err, presign.ErrCredentialsExpired):
+	case errors.Is(err, ErrNoCredentials), errors.Is(err, presign.ErrNoCredentials), errors.Is(err, presign.ErrCredentialsExpired):
 		return Permission
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, records.ErrBusy), errors.Is(err, context.DeadlineExceeded), errors.Is(err, io.ErrUnexpectedEOF):
 		return Retry
 	}
 	if _, ok := errors.AsType[*presign.LifetimeError](err); ok {
@@ -123,7 +122,7 @@ func isNetwork(err error) bool {
 // isUnsent reports whether it is certain that a request changed nothing: it did not reach the
 // service, or was refused for what it is or whom it comes from.
 func isUnsent(err error) bool {
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" || errors.Is(err, records.ErrBusy) {
 		return true
 	}
 	reason, ok := reasonOfAPI(err)
@@ -148,7 +147,7 @@ func reasonOfAPI(err error) (Reason, bool) {
 			return Usage, true
 		case "NoSuchKey", "NotFound":
 			return NotFound, true
-		case "PreconditionFailed", "BucketAlreadyExists", "ResourceInUseException", "OperationAborted":
+		case "PreconditionFailed", "NoSuchUpload", "BucketAlreadyExists", "ResourceInUseException", "OperationAborted":
 			return Conflict, true
 		case "SlowDown", "BadDigest", "InternalError", "InternalServerError", "ServiceUnavailable", "RequestTimeout":
 			return Retry, true
@@ -180,34 +179,4 @@ func reasonOfAPI(err error) (Reason, bool) {
 func isMissing(err error) bool {
 	api, ok := errors.AsType[smithy.APIError](err)
 	return ok && (api.ErrorCode() == "NotFound" || api.ErrorCode() == "NoSuchKey")
-}
-
-func isNoSuchUpload(err error) bool {
-	api, ok := errors.AsType[smithy.APIError](err)
-	return ok && api.ErrorCode() == "NoSuchUpload"
-}
-
-// NoCredentialsError says that nothing was found to sign requests with.
-type NoCredentialsError struct{ Err error }
-
-func (e *NoCredentialsError) Error() string { return "no AWS credentials were found" }
-
-// Unwrap returns what the SDK's chain of credentials said.
-func (e *NoCredentialsError) Unwrap() []error { return []error{presign.ErrNoCredentials, e.Err} }
-
-// CheckCredentials fetches the credentials once, so that a command without any fails at once
-// and clearly instead of after every retry of its first request. It fails with a
-// *NoCredentialsError.
-func CheckCredentials(ctx context.Context, provider aws.CredentialsProvider) (aws.Credentials, error) {
-	if provider == nil {
-		return aws.Credentials{}, &NoCredentialsError{Err: errors.New("no provider")}
-	}
-	creds, err := provider.Retrieve(ctx)
-	if err != nil {
-		if ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled) {
-			return aws.Credentials{}, ctx.Err()
-		}
-		return aws.Credentials{}, &NoCredentialsError{Err: err}
-	}
-	return creds, nil
 }

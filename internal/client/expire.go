@@ -10,13 +10,14 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
-	"github.com/aws/smithy-go"
 
 	"github.com/designfultech/filestore/internal/records"
+	"github.com/designfultech/filestore/internal/transfer"
 )
 
 const (
-	// cleanAgain is how long after its deletion the object of a file is deleted again.
+	// cleanAgain is how long after its deletion the object of a file is deleted again, at least:
+	// as long as a URL may live through which it could come back.
 	cleanAgain = 24 * time.Hour
 	// staleUpload is the age from which a multipart upload without a live record is nobody's.
 	staleUpload = 24 * time.Hour
@@ -62,12 +63,14 @@ type Summary struct {
 	Cleaned   int
 	Aborted   int
 	Failed    int
-	// Unreadable is how many records were left alone because their times can't be read.
+	// Unreadable is how many records were met and left alone because their times can't be read, or
+	// their id is none.
 	Unreadable int
 	// More says that Max was reached: more files may be due.
 	More bool
 	// Unlisted is why the multipart uploads could not be listed; nil where they were. The sweep of
-	// records goes on without: a server may lack the call, or the role the permission.
+	// records goes on without: a server may lack the call, or the role the permission. Placeholders
+	// are then left alone for a day longer.
 	Unlisted error
 }
 
@@ -86,7 +89,7 @@ func (c *Client) Expire(ctx context.Context, opts ExpireOptions) (Summary, error
 	// record and the condition of the claim all compare the same.
 	s.dueBefore = s.now.Add(-s.opts.OlderThan).Truncate(time.Second)
 	s.abandonBefore = s.dueBefore.Add(-c.Settings.URLLifetime).Truncate(time.Second)
-	s.cleanSince = s.now.Add(-cleanAgain).Truncate(time.Second)
+	s.cleanSince = s.now.Add(-max(cleanAgain, c.Settings.URLLifetime)).Truncate(time.Second)
 	err := s.run(ctx)
 	return s.summary, err
 }
@@ -113,6 +116,10 @@ func (s *sweep) run(ctx context.Context) error {
 	if err := s.listUploads(ctx); err != nil {
 		return err
 	}
+	if s.summary.Unlisted != nil {
+		// An upload in progress can't be told from one that was given up, but by its age.
+		s.abandonBefore = s.abandonBefore.Add(-staleUpload)
+	}
 	filter := records.Filter{
 		UploadedBefore: records.At(s.dueBefore),
 		CreatedBefore:  records.At(s.abandonBefore),
@@ -124,9 +131,6 @@ func (s *sweep) run(ctx context.Context) error {
 		}
 		if err := s.page(ctx, page); err != nil {
 			return err
-		}
-		if s.summary.More {
-			return nil
 		}
 	}
 	return s.staleUploads(ctx)
@@ -180,6 +184,10 @@ func (s *sweep) page(ctx context.Context, page []records.Record) error {
 
 // action tells what is due for r, "" for nothing.
 func (s *sweep) action(r records.Record) Action {
+	if !ValidID(r.ID) {
+		s.summary.Unreadable++
+		return ""
+	}
 	var action Action
 	var stamp records.Stamp
 	var isDue bool
@@ -267,7 +275,7 @@ func (s *sweep) inProgress(ctx context.Context, id string) (bool, error) {
 		})
 		for pages.HasMorePages() {
 			page, err := pages.NextPage(ctx)
-			if isNoSuchUpload(err) {
+			if transfer.IsNoSuchUpload(err) {
 				break
 			}
 			if err != nil {
@@ -293,7 +301,7 @@ func (s *sweep) listUploads(ctx context.Context) error {
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
-			if api, ok := errors.AsType[smithy.APIError](err); ok && api.ErrorCode() != "NoSuchBucket" {
+			if isNotImplemented(err) || ReasonOf(err) == Permission {
 				s.summary.Unlisted = err
 				return nil
 			}

@@ -406,10 +406,24 @@ func testExpireFailures(t *testing.T, on servers) {
 		f := on.open(t)
 		due := f.temporary(t, 2*time.Hour)
 		f.s3Faults.Inject(listUploads, faultproxy.Always(), faultproxy.InternalError())
+		_, err := f.Expire(t.Context(), client.ExpireOptions{})
+		wantReason(t, err, client.Retry)
+		f.wantState(t, due, records.Temporary)
+	})
+
+	// Where they may not be listed at all, an upload in progress can't be seen: placeholders are
+	// left alone for a day longer.
+	t.Run("ListMultipartUploads not allowed", func(t *testing.T) {
+		f := on.open(t)
+		due := f.temporary(t, 2*time.Hour)
+		young, old := f.placeholder(t, 3*time.Hour), f.placeholder(t, 27*time.Hour)
+		f.S3 = f.answering(listUploads, func(*http.Request) (int, string, error) {
+			return http.StatusForbidden, `<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>`, nil
+		})
 		s, swept := f.sweep(t, client.ExpireOptions{})
-		wantSwept(t, swept, map[string]client.Action{due: client.ActionExpire})
-		wantReason(t, s.Unlisted, client.Retry)
-		f.wantNothing(t, true)
+		wantSwept(t, swept, map[string]client.Action{due: client.ActionExpire, old: client.ActionAbandon})
+		wantReason(t, s.Unlisted, client.Permission)
+		f.wantState(t, young, records.Placeholder)
 	})
 
 	t.Run("ListParts", func(t *testing.T) {

@@ -227,7 +227,7 @@ func testInfoURLs(t *testing.T, on servers) {
 
 	// Without credentials no file has a URL, and files that get none are still shown.
 	f.Signer = func(context.Context) (presign.Signer, error) {
-		return presign.Signer{}, &client.NoCredentialsError{Err: errors.New("none")}
+		return presign.Signer{}, client.ErrNoCredentials
 	}
 	temporary := f.upload(t).ID
 	for r := range f.Info(t.Context(), []string{id, temporary}, client.InfoOptions{NonStored: true}) {

@@ -2,16 +2,23 @@ package client
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/designfultech/filestore/internal/presign"
+	"github.com/designfultech/filestore/internal/transfer"
 )
 
 // PresignPut makes the placeholder of a file and the URL through which anybody may upload it,
-// as the API's POST /file does. lifetime 0 is the setting URLLifetime.
+// as the API's POST /file does. lifetime 0 is the setting URLLifetime, which no upload URL may
+// outlive: sweeps count on it when they take a placeholder for abandoned.
 func (c *Client) PresignPut(ctx context.Context, name string, meta map[string]string, lifetime time.Duration, limits presign.Limits) (string, presign.URL, error) {
 	if lifetime == 0 {
 		lifetime = c.Settings.URLLifetime
+	}
+	if lifetime > c.Settings.URLLifetime {
+		return "", presign.URL{}, &FileError{Reason: Usage, Err: fmt.Errorf(
+			"an upload URL may live %v at most here, not %v: sweeps would take its file for abandoned", c.Settings.URLLifetime, lifetime)}
 	}
 	signer, err := c.Signer(ctx)
 	if err != nil {
@@ -28,7 +35,7 @@ func (c *Client) PresignPut(ctx context.Context, name string, meta map[string]st
 	}
 	url, err := signer.Put(id, c.Now(), lifetime, limits)
 	if err != nil {
-		return "", presign.URL{}, c.undo(ctx, id, 0, err)
+		return "", presign.URL{}, c.undo(ctx, id, transfer.NotWritten, err)
 	}
 	return id, url, nil
 }

@@ -42,11 +42,18 @@ func (c *Client) Upload(ctx context.Context, req UploadRequest) (records.Record,
 		return records.Record{}, failed("", err)
 	}
 	mime := baseType(req.Type)
+	var stream *transfer.Stream
+	if req.File == nil {
+		var err error
+		if stream, err = c.Transfer.OpenStream(req.Stream); err != nil {
+			return records.Record{}, failed("", err)
+		}
+	}
 	id, err := c.create(ctx, req.Name, req.Meta)
 	if err != nil {
 		return records.Record{}, err
 	}
-	object, err := c.send(ctx, id, mime, req)
+	object, err := c.send(ctx, id, mime, req, stream)
 	if err != nil {
 		outcome := transfer.NotWritten
 		if upload, ok := errors.AsType[*transfer.UploadError](err); ok {
@@ -102,11 +109,11 @@ func (c *Client) create(ctx context.Context, name string, meta map[string]string
 	return "", fmt.Errorf("no free id found: %w", err)
 }
 
-func (c *Client) send(ctx context.Context, id, mime string, req UploadRequest) (transfer.Object, error) {
+func (c *Client) send(ctx context.Context, id, mime string, req UploadRequest, stream *transfer.Stream) (transfer.Object, error) {
 	if req.File != nil {
 		return c.Transfer.UploadFile(ctx, id, mime, req.File, req.Progress)
 	}
-	return c.Transfer.UploadStream(ctx, id, mime, req.Stream, req.Progress)
+	return c.Transfer.UploadStream(ctx, id, mime, stream, req.Progress)
 }
 
 // undo removes what a failed upload has left and returns its error, together with those of the
@@ -156,7 +163,7 @@ func (e *UndoError) Error() string {
 func (e *UndoError) Unwrap() error { return e.Err }
 
 func cleanupContext(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+	return context.WithTimeout(context.WithoutCancel(ctx), transfer.CleanupTimeout)
 }
 
 func (c *Client) deleteObject(ctx context.Context, id string) error {

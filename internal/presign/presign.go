@@ -183,7 +183,7 @@ func (s Signer) base() (*url.URL, error) {
 	u, err := url.Parse(s.Endpoint)
 	switch {
 	case err != nil:
-		return nil, &InputError{"endpoint", s.Endpoint, "is not a URL"}
+		return nil, &InputError{"endpoint", "", "is not a URL"} // it may hold a password
 	case u.User != nil:
 		return nil, &InputError{"endpoint", u.Redacted(), "has a user name in it"}
 	case u.Scheme != "http" && u.Scheme != "https":

@@ -189,7 +189,7 @@ func TestBadInput(t *testing.T) {
 		{"endpoint", "ftp://h", func(in *input) { in.Endpoint = "ftp://h" }},
 		{"endpoint", "http://", func(in *input) { in.Endpoint = "http://" }},
 		{"endpoint", "http://:80", func(in *input) { in.Endpoint = "http://:80" }},
-		{"endpoint", "http://h:port", func(in *input) { in.Endpoint = "http://h:port" }},
+		{"endpoint", "", func(in *input) { in.Endpoint = "http://h:port" }},
 		{"endpoint", "http://hé", func(in *input) { in.Endpoint = "http://hé" }},
 		{"endpoint", "http://h?x=y", func(in *input) { in.Endpoint = "http://h?x=y" }},
 		{"endpoint", "http://h#x", func(in *input) { in.Endpoint = "http://h#x" }},

@@ -144,6 +144,9 @@ var (
 	ErrNotDue      = errors.New("not due yet")
 )
 
+// ErrBusy says that the table was in use by others for so long that nothing was written.
+var ErrBusy = errors.New("the table of records is busy")
+
 // TransitionError says that the condition of a write did not hold, so that nothing was
 // written.
 type TransitionError struct {

@@ -43,6 +43,9 @@ func (e *Engine) Download(ctx context.Context, key string, size int64, w io.Writ
 			try = 0
 		}
 		broken, isBroken := errors.AsType[*brokenBody](err)
+		if failed, ok := errors.AsType[*writeError](err); ok {
+			return Object{}, failed.err
+		}
 		if try+1 >= e.attempts() || !isBroken && !worthRetrying(err) {
 			if isBroken {
 				err = broken.err
@@ -60,6 +63,23 @@ type brokenBody struct{ err error }
 
 func (e *brokenBody) Error() string { return e.err.Error() }
 func (e *brokenBody) Unwrap() error { return e.err }
+
+// writeError is a failure of the writer: trying again would write what was written already.
+type writeError struct{ err error }
+
+func (e *writeError) Error() string { return e.err.Error() }
+func (e *writeError) Unwrap() error { return e.err }
+
+func writeAll(w io.Writer, p []byte) error {
+	n, err := w.Write(p)
+	if err == nil && n < len(p) {
+		err = io.ErrShortWrite
+	}
+	if err != nil {
+		return &writeError{err}
+	}
+	return nil
+}
 
 type download struct {
 	engine   *Engine
@@ -122,7 +142,7 @@ func (d *download) copy(body io.Reader) error {
 			if d.offset+int64(n) > d.size {
 				return fmt.Errorf("%w: more than the announced %d bytes", ErrSize, d.size)
 			}
-			if _, err := d.w.Write(chunk); err != nil {
+			if err := writeAll(d.w, chunk); err != nil {
 				return err
 			}
 			d.check.write(chunk)

@@ -45,8 +45,8 @@ const (
 	MaxObjectSize = 5 << 40 // bytes
 )
 
-// cleanupTimeout bounds what is done to leave nothing behind after a failure or an interrupt.
-const cleanupTimeout = 15 * time.Second
+// CleanupTimeout bounds what is done to leave nothing behind after a failure or an interrupt.
+const CleanupTimeout = 15 * time.Second
 
 // Errors of transfers, for errors.Is.
 var (

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -148,7 +149,11 @@ func TestRoundTrip(t *testing.T) {
 					return e.UploadFile(t.Context(), key, "text/plain", tempFile(t, data), nil)
 				},
 				"stream": func() (transfer.Object, error) {
-					return e.UploadStream(t.Context(), key, "text/plain", bytes.NewReader(data), nil)
+					stream, err := e.OpenStream(bytes.NewReader(data))
+					if err != nil {
+						return transfer.Object{}, err
+					}
+					return e.UploadStream(t.Context(), key, "text/plain", stream, nil)
 				},
 			} {
 				object, err := upload()
@@ -344,6 +349,26 @@ func TestDownloadFaults(t *testing.T) {
 }
 
 var errAny = errors.New("any error")
+
+// A writer that fails is not written to again: what it took is in it already.
+func TestDownloadToFailingWriter(t *testing.T) {
+	servers(t, func(t *testing.T, s testserver.S3) {
+		e := newClient(s, s.Endpoint).engine()
+		if _, err := e.UploadFile(t.Context(), key, "text/plain", tempFile(t, []byte("hello\n")), nil); err != nil {
+			t.Fatal(err)
+		}
+		for name, failure := range map[string]error{"temporary": syscall.EMFILE, "short": nil} {
+			writes := 0
+			_, err := e.Download(t.Context(), key, 6, writerFunc(func([]byte) (int, error) {
+				writes++
+				return 3, failure
+			}), nil)
+			if err == nil || writes != 1 {
+				t.Errorf("%s: error %v after %d writes", name, err, writes)
+			}
+		}
+	})
+}
 
 // An object that is replaced while it is downloaded does not end as a mixture of both.
 func TestDownloadOfReplacedObject(t *testing.T) {

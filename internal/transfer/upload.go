@@ -17,6 +17,7 @@ import (
 	"github.com/aws/smithy-go"
 	"github.com/minio/crc64nvme"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 )
 
 // File is what [Engine.UploadFile] reads; *os.File is one.
@@ -54,20 +55,35 @@ func (e *Engine) UploadFile(ctx context.Context, key, contentType string, f File
 	return e.multipart(ctx, key, contentType, fileParts(f, size, e.partSize()), unchanged, progress)
 }
 
-// UploadStream puts what r holds, up to its end, under key: a single PutObject where that is at
-// most one part, else a multipart upload whose parts grow, so that 10,000 of them hold 5 TiB.
-// Memory is bounded by the parts in flight. Every error is an [*UploadError].
-func (e *Engine) UploadStream(ctx context.Context, key, contentType string, r io.Reader, progress Progress) (Object, error) {
-	nothingToCheck := func() error { return nil }
+// Stream is content of unknown length whose first part has been read.
+type Stream struct {
+	first []byte
+	rest  io.Reader // nil: first is all
+}
+
+// OpenStream reads the first part of r. A caller that makes a record for the upload does so
+// after it: however long the content takes to begin, the record does not wait for it.
+func (e *Engine) OpenStream(r io.Reader) (*Stream, error) {
 	first := make([]byte, min(e.partSize(), streamPartSize(1)))
 	n, err := io.ReadFull(r, first)
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return e.putWhole(ctx, key, contentType, bytes.NewReader(first[:n]), int64(n), nothingToCheck, progress)
+		return &Stream{first: first[:n]}, nil
 	case err != nil:
-		return Object{}, &UploadError{Err: err}
+		return nil, err
 	}
-	return e.multipart(ctx, key, contentType, streamParts(r, first), nothingToCheck, progress)
+	return &Stream{first: first, rest: r}, nil
+}
+
+// UploadStream puts what s holds, up to its end, under key: a single PutObject where that is at
+// most one part, else a multipart upload whose parts grow, so that 10,000 of them hold 5 TiB.
+// The memory it takes is 64 MiB and the size of a part. Every error is an [*UploadError].
+func (e *Engine) UploadStream(ctx context.Context, key, contentType string, s *Stream, progress Progress) (Object, error) {
+	nothingToCheck := func() error { return nil }
+	if s.rest == nil {
+		return e.putWhole(ctx, key, contentType, bytes.NewReader(s.first), int64(len(s.first)), nothingToCheck, progress)
+	}
+	return e.multipart(ctx, key, contentType, streamParts(s.rest, s.first), nothingToCheck, progress)
 }
 
 // putWhole sends one PutObject.
@@ -143,8 +159,9 @@ type part struct {
 	done   func() // gives back what holds the data
 }
 
-// parts yields the parts of an upload in order, until io.EOF.
-type parts func() (part, error)
+// parts yields the parts of an upload in order, until io.EOF. It may wait, until ctx ends, for
+// memory that earlier parts hold.
+type parts func(ctx context.Context) (part, error)
 
 // fileParts cuts a file into sections. The part size grows with the file, in whole MiB, so that
 // there are never more parts than S3 allows.
@@ -155,7 +172,7 @@ func fileParts(f io.ReaderAt, size, partSize int64) parts {
 	}
 	var offset int64
 	var number int32
-	return func() (part, error) {
+	return func(context.Context) (part, error) {
 		if offset >= size {
 			return part{}, io.EOF
 		}
@@ -173,17 +190,26 @@ func streamPartSize(number int32) int64 {
 	return 8 << 20 << ((number - 1) / 1000)
 }
 
+// streamWindow is how many bytes of a stream are in memory at once, if no part is larger.
+const streamWindow = 64 << 20
+
 // streamParts reads parts from r into buffers; first is what was read already.
 func streamParts(r io.Reader, first []byte) parts {
 	var number int32
 	var total int64
 	var free sync.Pool
+	memory := semaphore.NewWeighted(streamWindow)
 	ended := false
-	return func() (part, error) {
+	return func(ctx context.Context) (part, error) {
 		if ended {
 			return part{}, io.EOF
 		}
 		number++
+		// One part that is larger than the window has it for itself.
+		held := min(streamPartSize(number), streamWindow)
+		if err := memory.Acquire(ctx, held); err != nil {
+			return part{}, err
+		}
 		var data []byte
 		if first != nil {
 			data, first = first, nil
@@ -210,7 +236,10 @@ func streamParts(r io.Reader, first []byte) parts {
 		}
 		return part{
 			number: number, data: bytes.NewReader(data), size: int64(len(data)),
-			done: func() { free.Put(data[:0]) }, //nolint:staticcheck // one allocation a part of megabytes
+			done: func() {
+				free.Put(data[:0]) //nolint:staticcheck // one allocation a part of megabytes
+				memory.Release(held)
+			},
 		}, nil
 	}
 }
@@ -275,7 +304,7 @@ func (u *multipartUpload) run(ctx context.Context, next parts, unchanged func() 
 		if partCtx.Err() != nil {
 			break
 		}
-		p, err := next()
+		p, err := next(partCtx)
 		if err != nil {
 			if !errors.Is(err, io.EOF) {
 				readErr = err
@@ -363,7 +392,7 @@ func (u *multipartUpload) complete(ctx context.Context) (Object, Outcome, error)
 
 // abort removes the multipart upload with its parts, also after ctx has ended.
 func (u *multipartUpload) abort(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), CleanupTimeout)
 	defer cancel()
 	return u.engine.abortUpload(ctx, u.key, u.id)
 }
@@ -371,16 +400,16 @@ func (u *multipartUpload) abort(ctx context.Context) error {
 // abortUpload aborts until the upload is gone: a part that is being written while the upload is
 // aborted may keep it (Amazon S3 API Reference, "AbortMultipartUpload").
 func (e *Engine) abortUpload(ctx context.Context, key string, id *string) error {
-	for try := 0; ; try++ {
+	for try := range abortAttempts {
 		_, err := e.S3.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &e.Bucket, Key: &key, UploadId: id})
-		if isNoSuchUpload(err) {
+		if IsNoSuchUpload(err) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
 		_, err = e.S3.ListParts(ctx, &s3.ListPartsInput{Bucket: &e.Bucket, Key: &key, UploadId: id, MaxParts: aws.Int32(1)})
-		if isNoSuchUpload(err) {
+		if IsNoSuchUpload(err) {
 			return nil
 		}
 		if err != nil && !worthRetrying(err) {
@@ -390,16 +419,21 @@ func (e *Engine) abortUpload(ctx context.Context, key string, id *string) error 
 			return err
 		}
 	}
+	return fmt.Errorf("it is still there after %d tries", abortAttempts)
 }
 
-func isNoSuchUpload(err error) bool {
+// abortAttempts is how often an upload is aborted that does not go away.
+const abortAttempts = 6
+
+// IsNoSuchUpload reports whether S3 answered that there is no such multipart upload.
+func IsNoSuchUpload(err error) bool {
 	api, ok := errors.AsType[smithy.APIError](err)
 	return ok && api.ErrorCode() == "NoSuchUpload"
 }
 
 // AbortUploads aborts every multipart upload of key, also after ctx has ended.
 func (e *Engine) AbortUploads(ctx context.Context, key string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), CleanupTimeout)
 	defer cancel()
 	pages := s3.NewListMultipartUploadsPaginator(e.S3, &s3.ListMultipartUploadsInput{Bucket: &e.Bucket, Prefix: &key})
 	var failures []error

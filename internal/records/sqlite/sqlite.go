@@ -73,7 +73,7 @@ var _ records.Table = (*Table)(nil)
 func Open(ctx context.Context, path string) (*Table, error) {
 	db, err := open(ctx, path)
 	if err != nil {
-		return nil, fmt.Errorf("records in %q: %w", path, err)
+		return nil, fmt.Errorf("records in %q: %w", path, named(err))
 	}
 	return &Table{db: db, page: pageSize}, nil
 }
@@ -194,6 +194,14 @@ func isBusy(err error) bool {
 	return ok && e.Code()&0xff == sqlite3.SQLITE_BUSY
 }
 
+// named makes an error of SQLite one that the callers of every table know.
+func named(err error) error {
+	if isBusy(err) {
+		return fmt.Errorf("%w: %w", records.ErrBusy, err)
+	}
+	return err
+}
+
 func pause(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -215,7 +223,7 @@ func (t *Table) Create(ctx context.Context, r records.Record) error {
 			`INSERT INTO files (id, name, meta, created_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING`,
 			r.ID, text(r.Name), null(text(r.Meta)), null(r.CreatedAt))
 		if err != nil {
-			return fmt.Errorf("create file %q: %w", r.ID, err)
+			return fmt.Errorf("create file %q: %w", r.ID, named(err))
 		}
 		n, err := result.RowsAffected()
 		if err != nil || n == 1 {
@@ -331,7 +339,7 @@ func (t *Table) Get(ctx context.Context, ids []string) (map[string]records.Recor
 		in := strings.Repeat(", ?", len(batch))[2:]
 		page, err := t.query(ctx, `SELECT `+columns+` FROM files WHERE id IN (`+in+`)`, args...)
 		if err != nil {
-			return nil, fmt.Errorf("read files: %w", err)
+			return nil, fmt.Errorf("read files: %w", named(err))
 		}
 		for _, r := range page {
 			found[r.ID] = r
@@ -352,7 +360,7 @@ func (t *Table) Scan(ctx context.Context, f records.Filter) iter.Seq2[[]records.
 			args := append(slices.Clone(limits), sql.Named("after", after), sql.Named("count", t.page))
 			page, err := t.query(ctx, query, args...)
 			if err != nil {
-				yield(nil, fmt.Errorf("scan files: %w", err))
+				yield(nil, fmt.Errorf("scan files: %w", named(err)))
 				return
 			}
 			if !yield(page, nil) || len(page) < t.page {
@@ -391,7 +399,7 @@ func (t *Table) write(ctx context.Context, id, statement string, args []any, che
 	for range maxTries {
 		written, err := t.query(ctx, statement+` RETURNING `+columns, args...)
 		if err != nil {
-			return records.Record{}, fmt.Errorf("write file %q: %w", id, err)
+			return records.Record{}, fmt.Errorf("write file %q: %w", id, named(err))
 		}
 		if len(written) == 1 {
 			return written[0], nil
