@@ -235,7 +235,7 @@ func (d *downloads) fill(ctx context.Context, f *os.File, r records.Record) (_ t
 	if err := f.Chmod(0o600); err != nil {
 		return transfer.Object{}, err
 	}
-	object, err := d.client.Download(ctx, r, f, d.bar.add)
+	object, err := d.client.DownloadFile(ctx, r, f, d.bar.add)
 	if err != nil {
 		return transfer.Object{}, err
 	}

@@ -15,10 +15,20 @@ import (
 // Which records may be downloaded is for the caller to decide with [Client.Downloadable].
 func (c *Client) Download(ctx context.Context, r records.Record, w io.Writer, progress transfer.Progress) (transfer.Object, error) {
 	object, err := c.Transfer.Download(ctx, r.ID, r.Size, w, progress)
+	return object, downloadError(r.ID, err)
+}
+
+// DownloadFile is [Client.Download] into an empty file, in parallel.
+func (c *Client) DownloadFile(ctx context.Context, r records.Record, f transfer.Sink, progress transfer.Progress) (transfer.Object, error) {
+	object, err := c.Transfer.DownloadFile(ctx, r.ID, r.Size, f, progress)
+	return object, downloadError(r.ID, err)
+}
+
+func downloadError(id string, err error) error {
 	if isMissing(err) {
 		err = fmt.Errorf("%w: %w", ErrObjectMissing, err)
 	}
-	return object, failed(r.ID, err)
+	return failed(id, err)
 }
 
 // Downloadable returns the records of files that may be downloaded, in the order of ids, each id

@@ -10,15 +10,14 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"hash/crc32"
 	"io"
+	"net/http"
 	"strconv"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
-	"github.com/minio/crc64nvme"
 )
 
 // Download writes the object under key to w, in order. size is the number of bytes that the
@@ -30,30 +29,44 @@ import (
 // they are.
 func (e *Engine) Download(ctx context.Context, key string, size int64, w io.Writer, progress Progress) (Object, error) {
 	d := &download{engine: e, key: key, want: size, w: w, progress: progress}
-	for try := 0; ; try++ {
+	err := e.continuing(ctx, func() (int64, error) {
 		before := d.offset
 		err := d.run(ctx)
+		return d.offset - before, err
+	})
+	if err != nil {
+		return Object{}, err
+	}
+	return d.verify()
+}
+
+// continuing calls fetch, which goes on from where its last call has come and tells how far it
+// came, until it succeeds, fails for good, or the tries are used up. A try that has brought it
+// forward does not count.
+func (e *Engine) continuing(ctx context.Context, fetch func() (moved int64, err error)) error {
+	for try := 0; ; try++ {
+		moved, err := fetch()
 		if err == nil {
-			return d.verify()
+			return nil
 		}
 		if ctx.Err() != nil {
-			return Object{}, ctx.Err()
+			return ctx.Err()
 		}
-		if d.offset > before {
+		if moved > 0 {
 			try = 0
 		}
-		broken, isBroken := errors.AsType[*brokenBody](err)
 		if failed, ok := errors.AsType[*writeError](err); ok {
-			return Object{}, failed.err
+			return failed.err
 		}
+		broken, isBroken := errors.AsType[*brokenBody](err)
 		if try+1 >= e.attempts() || !isBroken && !worthRetrying(err) {
 			if isBroken {
 				err = broken.err
 			}
-			return Object{}, err
+			return err
 		}
 		if err := wait(ctx, e.backoff(try)); err != nil {
-			return Object{}, err
+			return err
 		}
 	}
 }
@@ -111,17 +124,14 @@ func (d *download) run(ctx context.Context) error {
 	}
 	out, err := e.S3.GetObject(ctx, in, once)
 	if err != nil {
-		if statusOf(err) == 412 {
-			return fmt.Errorf("object %q %w", d.key, ErrChanged)
-		}
-		return err
+		return changedIfMismatch(d.key, err)
 	}
 	defer func() { _ = out.Body.Close() }()
 
 	if !resumed {
 		d.etag, d.size = aws.ToString(out.ETag), aws.ToInt64(out.ContentLength)
 		if d.want >= 0 && d.size != d.want {
-			return fmt.Errorf("%w: the object has %d bytes, its record says %d", ErrSize, d.size, d.want)
+			return sizeMismatch(d.size, d.want)
 		}
 		if d.check, err = e.verifierFor(ctx, d.key, out); err != nil {
 			return err
@@ -166,9 +176,25 @@ func (d *download) verify() (Object, error) {
 	}
 	algorithm, ok := d.check.verify()
 	if !ok {
-		return Object{}, fmt.Errorf("%w: what arrived does not have the %s that S3 holds", ErrChecksum, algorithm)
+		return Object{}, checksumMismatch(algorithm)
 	}
 	return Object{Size: d.size, ETag: d.etag, Verified: algorithm}, nil
+}
+
+func sizeMismatch(object, record int64) error {
+	return fmt.Errorf("%w: the object has %d bytes, its record says %d", ErrSize, object, record)
+}
+
+func checksumMismatch(algorithm string) error {
+	return fmt.Errorf("%w: what arrived does not have the %s that S3 holds", ErrChecksum, algorithm)
+}
+
+// changedIfMismatch makes the refusal of an If-Match what it means.
+func changedIfMismatch(key string, err error) error {
+	if statusOf(err) == http.StatusPreconditionFailed {
+		return fmt.Errorf("object %q %w", key, ErrChanged)
+	}
+	return err
 }
 
 // verifier compares a body with what S3 holds of it.
@@ -186,9 +212,9 @@ func (e *Engine) verifierFor(ctx context.Context, key string, out *s3.GetObjectO
 		value     *string
 		hash      func() hash.Hash
 	}{
-		{"CRC64NVME", out.ChecksumCRC64NVME, func() hash.Hash { return crc64nvme.New() }},
-		{"CRC32C", out.ChecksumCRC32C, func() hash.Hash { return crc32.New(crc32.MakeTable(crc32.Castagnoli)) }},
-		{"CRC32", out.ChecksumCRC32, func() hash.Hash { return crc32.NewIEEE() }},
+		{crc64NVME().name, out.ChecksumCRC64NVME, crc64NVME().hash},
+		{crc32C().name, out.ChecksumCRC32C, crc32C().hash},
+		{crc32IEEE().name, out.ChecksumCRC32, crc32IEEE().hash},
 		{"SHA256", out.ChecksumSHA256, sha256.New},
 		{"SHA1", out.ChecksumSHA1, sha1.New},
 	} {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -134,6 +135,25 @@ func tempFile(t *testing.T, data []byte) *os.File {
 	return f
 }
 
+func newFile(t *testing.T) *os.File {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "target"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return f
+}
+
+func contentOf(t *testing.T, f *os.File) []byte {
+	t.Helper()
+	data, err := os.ReadFile(f.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
 // sizes are around every edge: nothing, one part, one byte more, several parts.
 var sizes = []int{0, 1, 4096, 5 * mib, 5*mib + 1, 16*mib + 7}
 
@@ -174,6 +194,15 @@ func TestRoundTrip(t *testing.T) {
 				}
 				if object.Verified != "CRC64NVME" || moved != int64(n) {
 					t.Errorf("download of %d bytes: %+v, progress %d", n, object, moved)
+				}
+				var total atomic.Int64
+				file := newFile(t)
+				object, err = e.DownloadFile(t.Context(), key, int64(n), file, func(n int64) { total.Add(n) })
+				if err != nil {
+					t.Fatalf("download of %d bytes to a file: %v", n, err)
+				}
+				if !bytes.Equal(contentOf(t, file), data) || object.Size != int64(n) || object.Verified != "CRC64NVME" || total.Load() != int64(n) {
+					t.Errorf("download of %d bytes to a file: %+v, progress %d", n, object, total.Load())
 				}
 			}
 			out, err := a.HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: aws.String(bucket), Key: aws.String(key)})
@@ -322,28 +351,33 @@ func TestDownloadFaults(t *testing.T) {
 		{"hangs after", faultproxy.First(1), faultproxy.Hang(faultproxy.After, never), nil},
 	}
 	servers(t, func(t *testing.T, s testserver.S3) {
-		data := randomBytes(2 * mib)
-		if _, err := newClient(s, s.Endpoint).engine().UploadFile(t.Context(), key, "text/plain", tempFile(t, data), nil); err != nil {
-			t.Fatal(err)
-		}
-		for _, f := range faults {
-			t.Run(f.name, func(t *testing.T) {
-				proxy := faultproxy.New(s.Endpoint)
-				rule := proxy.Inject(get, f.times, f.fault)
-				e := newClient(s, proxy.Start(t)).engine()
-				var got bytes.Buffer
-				_, err := e.Download(t.Context(), key, int64(len(data)), &got, nil)
-				switch {
-				case rule.Hits() == 0:
-					t.Error("the fault was never made")
-				case f.want == nil && err != nil:
-					t.Error(err)
-				case f.want == nil && !bytes.Equal(got.Bytes(), data):
-					t.Error("no error, and wrong bytes")
-				case f.want != nil && err == nil, f.want != nil && !errors.Is(f.want, errAny) && !errors.Is(err, f.want):
-					t.Errorf("error %v, want %v", err, f.want)
-				}
-			})
+		for how, size := range map[string]int{"whole": 2 * mib, "ranges": 16*mib + 7} {
+			data := randomBytes(size)
+			if _, err := newClient(s, s.Endpoint).engine().UploadFile(t.Context(), key, "text/plain", tempFile(t, data), nil); err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range faults {
+				t.Run(f.name+"/"+how, func(t *testing.T) {
+					proxy := faultproxy.New(s.Endpoint)
+					rule := proxy.Inject(get, f.times, f.fault)
+					file := newFile(t)
+					_, err := newClient(s, proxy.Start(t)).engine().DownloadFile(t.Context(), key, int64(len(data)), file, nil)
+					want := f.want
+					if how == "ranges" && errors.Is(want, transfer.ErrSize) {
+						want = nil // what is missing of a range is asked for again
+					}
+					switch {
+					case rule.Hits() == 0:
+						t.Error("the fault was never made")
+					case want == nil && err != nil:
+						t.Error(err)
+					case want == nil && !bytes.Equal(contentOf(t, file), data):
+						t.Error("no error, and wrong bytes")
+					case want != nil && err == nil, want != nil && !errors.Is(want, errAny) && !errors.Is(err, want):
+						t.Errorf("error %v, want %v", err, want)
+					}
+				})
+			}
 		}
 	})
 }
@@ -401,6 +435,48 @@ func TestDownloadOfReplacedObject(t *testing.T) {
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// The same of ranges: all must be of one object.
+func TestDownloadFileOfReplacedObject(t *testing.T) {
+	servers(t, func(t *testing.T, s testserver.S3) {
+		direct := newClient(s, s.Endpoint).engine()
+		upload := func(data []byte) {
+			if _, err := direct.UploadFile(t.Context(), key, "text/plain", tempFile(t, data), nil); err != nil {
+				t.Error(err)
+			}
+		}
+		upload(randomBytes(16 * mib))
+		proxy := faultproxy.New(s.Endpoint)
+		gets := 0
+		proxy.OnRequest(func(r faultproxy.Request) {
+			if r.Method == http.MethodGet {
+				if gets++; gets == 3 {
+					upload(bytes.Repeat([]byte("x"), 16*mib))
+				}
+			}
+		})
+		_, err := newClient(s, proxy.Start(t)).engine().DownloadFile(t.Context(), key, 16*mib, newFile(t), nil)
+		if !errors.Is(err, transfer.ErrChanged) {
+			t.Errorf("error %v, want %v", err, transfer.ErrChanged)
+		}
+	})
+}
+
+// An interrupt ends a download at once.
+func TestDownloadFileInterrupted(t *testing.T) {
+	servers(t, func(t *testing.T, s testserver.S3) {
+		e := newClient(s, s.Endpoint).engine()
+		if _, err := e.UploadFile(t.Context(), key, "text/plain", tempFile(t, randomBytes(16*mib)), nil); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		_, err := e.DownloadFile(ctx, key, 16*mib, newFile(t), func(int64) { cancel() })
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("error %v", err)
+		}
+	})
+}
 
 // A file that changes under the upload is an error, and leaves nothing.
 func TestUploadOfChangingFile(t *testing.T) {

@@ -94,7 +94,7 @@ func (e *Engine) putWhole(ctx context.Context, key, contentType string, r io.Rea
 	if err != nil {
 		return Object{}, &UploadError{Err: err}
 	}
-	sum := encodeCRC(crc)
+	sum := crc64NVME().encode(crc)
 	var etag string
 	outcome, err := e.send(ctx, r, size, progress, func(ctx context.Context, body io.ReadSeeker) error {
 		out, err := e.S3.PutObject(ctx, &s3.PutObjectInput{
@@ -339,7 +339,7 @@ func (u *multipartUpload) sendPart(ctx context.Context, p part) error {
 	if err != nil {
 		return err
 	}
-	sum := encodeCRC(crc)
+	sum := crc64NVME().encode(crc)
 	_, err = e.send(ctx, p.data, p.size, u.progress, func(ctx context.Context, body io.ReadSeeker) error {
 		out, err := e.S3.UploadPart(ctx, &s3.UploadPartInput{
 			Bucket: &e.Bucket, Key: &u.key, UploadId: u.id, PartNumber: &p.number,
@@ -370,10 +370,10 @@ func (u *multipartUpload) complete(ctx context.Context) (Object, Outcome, error)
 	completed := make([]types.CompletedPart, len(u.sent))
 	for i, p := range u.sent {
 		completed[i] = p.CompletedPart
-		crc = combineCRC(crc, p.crc, p.size)
+		crc = crc64NVME().combine(crc, p.crc, p.size)
 		size += p.size
 	}
-	sum := encodeCRC(crc)
+	sum := crc64NVME().encode(crc)
 	out, err := e.S3.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
 		Bucket: &e.Bucket, Key: &u.key, UploadId: u.id,
 		MultipartUpload:   &types.CompletedMultipartUpload{Parts: completed},
