@@ -23,6 +23,7 @@ import (
 const downloadsAtOnce = 8
 
 type downloadOptions struct {
+	transferOptions
 	args      []string
 	dir       string
 	output    string
@@ -55,6 +56,7 @@ With "-" as an ID, ids are read from standard input, one a line.`,
 	flags.BoolVar(&opts.force, "force", false, "overwrite what is there")
 	flags.BoolVar(&opts.nonStored, "nonstored", false, "temporary files too")
 	cmd.MarkFlagsMutuallyExclusive("dir", "output")
+	opts.register(cmd)
 	return cmd
 }
 
@@ -83,6 +85,9 @@ func runDownload(ctx context.Context, a *app, opts *downloadOptions) (err error)
 		return err
 	}
 	defer func() { err = errors.Join(err, store.close()) }()
+	if err := opts.apply(a, store.Transfer); err != nil {
+		return err
+	}
 
 	files := store.Downloadable(ctx, ids, opts.nonStored)
 	if opts.output != "" && len(files) != 1 {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -49,6 +50,31 @@ func parseDuration(s string) (time.Duration, error) {
 	}
 	return d, nil
 }
+
+// byteSize is a flag: a number of bytes, with K, M, G or T (and KiB, MiB, ...) for powers of 1024.
+type byteSize int64
+
+// Set implements pflag.Value.
+func (b *byteSize) Set(s string) error {
+	number := strings.TrimRight(s, "KMGTiB")
+	shift, ok := map[string]int{"": 0, "B": 0, "K": 10, "M": 20, "G": 30, "T": 40}[strings.TrimSuffix(s[len(number):], "iB")]
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || !ok || n < 0 || n > math.MaxInt64>>shift {
+		return fmt.Errorf("%q is not a size such as 8M or 16MiB", s)
+	}
+	*b = byteSize(n << shift)
+	return nil
+}
+
+func (b *byteSize) String() string {
+	if *b == 0 {
+		return ""
+	}
+	return iecSize(int64(*b))
+}
+
+// Type implements pflag.Value.
+func (b *byteSize) Type() string { return "size" }
 
 // shortDuration writes 1h0m0s as 1h.
 func shortDuration(d time.Duration) string {

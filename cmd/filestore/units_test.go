@@ -34,6 +34,21 @@ func TestShortDuration(t *testing.T) {
 	}
 }
 
+func TestByteSize(t *testing.T) {
+	for text, want := range map[string]byteSize{"0": 0, "17": 17, "17B": 17, "8M": 8 << 20, "8MiB": 8 << 20, "5G": 5 << 30, "1T": 1 << 40, "3K": 3072} {
+		var got byteSize
+		if err := got.Set(text); err != nil || got != want {
+			t.Errorf("%q: %d, %v; want %d", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "M", "-1", "1.5M", "8X", "8MM", "9999999999G", "8 M", "8BM"} {
+		var got byteSize
+		if err := got.Set(text); err == nil {
+			t.Errorf("%q is taken for %d", text, got)
+		}
+	}
+}
+
 func TestIECSize(t *testing.T) {
 	for bytes, want := range map[int64]string{
 		0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1536: "1.5 KiB", 1<<20 - 1: "1.0 MiB", 5 << 40: "5.0 TiB", 1<<63 - 1: "8.0 EiB",

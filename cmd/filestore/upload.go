@@ -21,6 +21,7 @@ import (
 )
 
 type uploadOptions struct {
+	transferOptions
 	paths     []string
 	name      string
 	mimeType  string
@@ -55,6 +56,7 @@ taken from the extension, else from the first bytes.`,
 	flags.StringArrayVar(&opts.meta, "meta", nil, "metadata as `key=value`; may be repeated")
 	flags.BoolVar(&opts.store, "store", false, "store at once")
 	flags.BoolVarP(&opts.recursive, "recursive", "r", false, "upload what is in directories; the path goes into meta.path")
+	opts.register(cmd)
 	return cmd
 }
 
@@ -79,6 +81,9 @@ func runUpload(ctx context.Context, a *app, opts *uploadOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.close()) }()
+	if err := opts.apply(a, store.Transfer); err != nil {
+		return err
+	}
 
 	sources := opts.sources(meta)
 	if opts.name != "" && len(sources) > 1 {

@@ -41,6 +41,7 @@ const (
 // Limits of S3 (Amazon S3 User Guide, "Amazon S3 multipart upload limits").
 const (
 	MinPartSize   = 5 << 20 // bytes, but for the last part
+	MaxPartSize   = 5 << 30 // bytes
 	MaxParts      = 10_000
 	MaxObjectSize = 5 << 40 // bytes
 )

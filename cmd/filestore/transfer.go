@@ -1,0 +1,33 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/designfultech/filestore/internal/transfer"
+)
+
+// transferOptions are the flags of commands that move large files.
+type transferOptions struct {
+	partSize    byteSize
+	concurrency int
+}
+
+func (o *transferOptions) register(cmd *cobra.Command) {
+	cmd.Flags().Var(&o.partSize, "part-size", "size of the parts of large files, 5M to 5G (default: 16M, and more above 156 GiB)")
+	cmd.Flags().IntVar(&o.concurrency, "concurrency", transfer.DefaultConcurrency, "parts of one file in flight")
+}
+
+// apply checks the flags and sets up the engine.
+func (o *transferOptions) apply(a *app, e *transfer.Engine) error {
+	if a.flags.changed("part-size") && (o.partSize < transfer.MinPartSize || o.partSize > transfer.MaxPartSize) {
+		return usagef("", "--part-size must be from 5M to 5G")
+	}
+	if o.concurrency < 1 || o.concurrency > maxConcurrency {
+		return usagef("", "--concurrency must be from 1 to %d", maxConcurrency)
+	}
+	e.PartSize, e.Concurrency = int64(o.partSize), o.concurrency
+	return nil
+}
+
+// maxConcurrency is how many connections one file may take.
+const maxConcurrency = 256
