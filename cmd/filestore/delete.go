@@ -33,11 +33,7 @@ input, one a line.`,
 }
 
 func runDelete(ctx context.Context, a *app, opts *deleteOptions) (err error) {
-	ids, err := a.readIDs(ctx, opts.args)
-	if err != nil {
-		return err
-	}
-	fs, err := a.open(ctx)
+	fs, ids, err := a.openWithIDs(ctx, opts.args)
 	if err != nil {
 		return err
 	}

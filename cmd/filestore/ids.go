@@ -35,6 +35,16 @@ func (a *app) readIDs(ctx context.Context, args []string) ([]string, error) {
 	return ids, nil
 }
 
+// openWithIDs reads the ids first, so that nothing is opened while somebody still types them.
+func (a *app) openWithIDs(ctx context.Context, args []string) (*filestore, []string, error) {
+	ids, err := a.readIDs(ctx, args)
+	if err != nil {
+		return nil, nil, err
+	}
+	fs, err := a.open(ctx)
+	return fs, ids, err
+}
+
 func readLines(r io.Reader) ([]string, error) {
 	var lines []string
 	scanner := bufio.NewScanner(r)

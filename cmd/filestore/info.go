@@ -47,11 +47,7 @@ func runInfo(ctx context.Context, a *app, opts *infoOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	ids, err := a.readIDs(ctx, opts.args)
-	if err != nil {
-		return err
-	}
-	fs, err := a.open(ctx)
+	fs, ids, err := a.openWithIDs(ctx, opts.args)
 	if err != nil {
 		return err
 	}

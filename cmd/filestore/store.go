@@ -34,11 +34,7 @@ can't be stored any more. With "-" ids are read from standard input, one a line.
 }
 
 func runStore(ctx context.Context, a *app, opts *storeOptions) (err error) {
-	ids, err := a.readIDs(ctx, opts.args)
-	if err != nil {
-		return err
-	}
-	fs, err := a.open(ctx)
+	fs, ids, err := a.openWithIDs(ctx, opts.args)
 	if err != nil {
 		return err
 	}

@@ -52,6 +52,20 @@ func (s Stamp) Time() (time.Time, error) {
 	return t, nil
 }
 
+// CheckWritten fails unless every stamp is in the strict form, the only one that is written.
+func CheckWritten(stamps ...Stamp) error {
+	for _, s := range stamps {
+		t, err := s.Time()
+		if err != nil {
+			return err
+		}
+		if At(t) != s {
+			return fmt.Errorf("%q is not in the form of %q, in which times are written", string(s), string(At(t)))
+		}
+	}
+	return nil
+}
+
 // Before reports whether s is a readable time before limit. A stamp that is not set or not
 // readable is before nothing, so that no sweep acts on a record it cannot date.
 func (s Stamp) Before(limit time.Time) bool {

@@ -104,7 +104,7 @@ func and(terms ...string) string { return strings.Join(terms, " AND ") }
 // Create implements [records.Table].
 func (t *Table) Create(ctx context.Context, r records.Record) error {
 	if r.CreatedAt.IsSet() {
-		if err := strict(r.CreatedAt); err != nil {
+		if err := records.CheckWritten(r.CreatedAt); err != nil {
 			return err
 		}
 	}
@@ -156,7 +156,7 @@ func isPlaceholder(r, made records.Record) bool {
 
 // Uploaded implements [records.Table].
 func (t *Table) Uploaded(ctx context.Context, id string, u records.Upload) (records.Record, error) {
-	if err := strict(u.At); err != nil {
+	if err := records.CheckWritten(u.At); err != nil {
 		return records.Record{}, err
 	}
 	w := write{
@@ -185,11 +185,11 @@ func uploadValues(u records.Upload) map[string]types.AttributeValue {
 
 // Store implements [records.Table].
 func (t *Table) Store(ctx context.Context, id string, at records.Stamp, missing *records.Upload) (records.Record, error) {
-	if err := strict(at); err != nil {
+	if err := records.CheckWritten(at); err != nil {
 		return records.Record{}, err
 	}
 	if missing != nil {
-		if err := strict(missing.At); err != nil {
+		if err := records.CheckWritten(missing.At); err != nil {
 			return records.Record{}, err
 		}
 		w := write{
@@ -218,7 +218,7 @@ func (t *Table) Store(ctx context.Context, id string, at records.Stamp, missing 
 
 // Delete implements [records.Table].
 func (t *Table) Delete(ctx context.Context, id string, at records.Stamp) (records.Record, error) {
-	if err := strict(at); err != nil {
+	if err := records.CheckWritten(at); err != nil {
 		return records.Record{}, err
 	}
 	return t.update(ctx, id, write{
@@ -230,7 +230,7 @@ func (t *Table) Delete(ctx context.Context, id string, at records.Stamp) (record
 
 // Expire implements [records.Table].
 func (t *Table) Expire(ctx context.Context, id string, at, uploadedBefore records.Stamp) (records.Record, error) {
-	if err := strict(at, uploadedBefore); err != nil {
+	if err := records.CheckWritten(at, uploadedBefore); err != nil {
 		return records.Record{}, err
 	}
 	due := func(r records.Record) error { return before(r, "uploaded_at", r.UploadedAt, uploadedBefore) }
@@ -247,7 +247,7 @@ func (t *Table) Expire(ctx context.Context, id string, at, uploadedBefore record
 
 // Abandon implements [records.Table].
 func (t *Table) Abandon(ctx context.Context, id string, at, createdBefore records.Stamp) (records.Record, error) {
-	if err := strict(at, createdBefore); err != nil {
+	if err := records.CheckWritten(at, createdBefore); err != nil {
 		return records.Record{}, err
 	}
 	due := func(r records.Record) error { return before(r, "created_at", r.CreatedAt, createdBefore) }
@@ -542,17 +542,3 @@ func text[T ~string](s T) types.AttributeValue {
 }
 
 func validText(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
-
-// strict fails unless every stamp is written as docs/contract.md, "The record", wants it.
-func strict(stamps ...records.Stamp) error {
-	for _, s := range stamps {
-		t, err := s.Time()
-		if err != nil {
-			return err
-		}
-		if records.At(t) != s {
-			return fmt.Errorf("%q is not in the form of %q, in which times are written", string(s), string(records.At(t)))
-		}
-	}
-	return nil
-}

@@ -214,7 +214,7 @@ func pause(ctx context.Context, d time.Duration) {
 // Create implements [records.Table].
 func (t *Table) Create(ctx context.Context, r records.Record) error {
 	if r.CreatedAt.IsSet() {
-		if err := strict(r.CreatedAt); err != nil {
+		if err := records.CheckWritten(r.CreatedAt); err != nil {
 			return err
 		}
 	}
@@ -243,7 +243,7 @@ func (t *Table) Create(ctx context.Context, r records.Record) error {
 
 // Uploaded implements [records.Table].
 func (t *Table) Uploaded(ctx context.Context, id string, u records.Upload) (records.Record, error) {
-	if err := strict(u.At); err != nil {
+	if err := records.CheckWritten(u.At); err != nil {
 		return records.Record{}, err
 	}
 	return t.write(ctx, id, `UPDATE files SET
@@ -260,7 +260,7 @@ func (t *Table) Uploaded(ctx context.Context, id string, u records.Upload) (reco
 // Store implements [records.Table].
 func (t *Table) Store(ctx context.Context, id string, at records.Stamp, missing *records.Upload) (records.Record, error) {
 	if missing == nil {
-		if err := strict(at); err != nil {
+		if err := records.CheckWritten(at); err != nil {
 			return records.Record{}, err
 		}
 		return t.write(ctx, id, `UPDATE files SET stored_at = coalesce(stored_at, @at)
@@ -268,7 +268,7 @@ func (t *Table) Store(ctx context.Context, id string, at records.Stamp, missing 
 			[]any{sql.Named("at", string(at))},
 			records.NotDeleted, records.IsUploaded)
 	}
-	if err := strict(at, missing.At); err != nil {
+	if err := records.CheckWritten(at, missing.At); err != nil {
 		return records.Record{}, err
 	}
 	// In SQL, the right-hand sides see the row as it was: uploaded_at in the CASEs is the old one.
@@ -287,7 +287,7 @@ func (t *Table) Store(ctx context.Context, id string, at records.Stamp, missing 
 
 // Delete implements [records.Table].
 func (t *Table) Delete(ctx context.Context, id string, at records.Stamp) (records.Record, error) {
-	if err := strict(at); err != nil {
+	if err := records.CheckWritten(at); err != nil {
 		return records.Record{}, err
 	}
 	return t.write(ctx, id, `UPDATE files SET deleted_at = coalesce(deleted_at, @at) WHERE id = @id`,
@@ -305,7 +305,7 @@ func (t *Table) Discard(ctx context.Context, id string) error {
 
 // Expire implements [records.Table].
 func (t *Table) Expire(ctx context.Context, id string, at, uploadedBefore records.Stamp) (records.Record, error) {
-	if err := strict(at, uploadedBefore); err != nil {
+	if err := records.CheckWritten(at, uploadedBefore); err != nil {
 		return records.Record{}, err
 	}
 	return t.write(ctx, id, `UPDATE files SET deleted_at = @at
@@ -317,7 +317,7 @@ func (t *Table) Expire(ctx context.Context, id string, at, uploadedBefore record
 
 // Abandon implements [records.Table].
 func (t *Table) Abandon(ctx context.Context, id string, at, createdBefore records.Stamp) (records.Record, error) {
-	if err := strict(at, createdBefore); err != nil {
+	if err := records.CheckWritten(at, createdBefore); err != nil {
 		return records.Record{}, err
 	}
 	return t.write(ctx, id, `UPDATE files SET deleted_at = @at
@@ -456,20 +456,6 @@ func due(s, limit records.Stamp) error {
 		return nil
 	}
 	return records.ErrNotDue
-}
-
-// strict fails unless every stamp is written as docs/contract.md, "The record", wants it.
-func strict(stamps ...records.Stamp) error {
-	for _, s := range stamps {
-		t, err := s.Time()
-		if err != nil {
-			return err
-		}
-		if records.At(t) != s {
-			return fmt.Errorf("%q is not in the form of %q, in which times are written", string(s), string(records.At(t)))
-		}
-	}
-	return nil
 }
 
 // text is s with everything that is not UTF-8 replaced: names come from file systems that
