@@ -7,8 +7,11 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/designfultech/filestore/internal/client"
 )
 
 // app is what commands share: the streams, the environment, and what the global flags say.
@@ -31,6 +34,8 @@ type app struct {
 
 // main runs one command line and returns the exit status.
 func (a *app) main(ctx context.Context, args []string) int {
+	a.stdout = &patientWriter{ctx: ctx, w: a.stdout}
+	defer context.AfterFunc(ctx, a.cleaningUp)()
 	root := a.newRootCmd()
 	root.SetArgs(args)
 	root.SetIn(a.stdin)
@@ -41,11 +46,21 @@ func (a *app) main(ctx context.Context, args []string) int {
 	if a.out != nil {
 		err = errors.Join(err, a.out.close())
 	}
-	if err != nil && ctx.Err() != nil {
-		a.message("error", "interrupted")
-		return exitInterrupted
+	if err == nil || ctx.Err() == nil {
+		return a.report(err)
 	}
-	return a.report(err)
+	for _, e := range besideItems(err) {
+		if reasonOf(e) != client.Interrupted || leavesTraces(e) {
+			a.fail("", e)
+		}
+	}
+	a.message("error", "interrupted")
+	return exitInterrupted
+}
+
+// cleaningUp tells a person who has interrupted why the program is still there, if it is.
+func (a *app) cleaningUp() {
+	time.AfterFunc(time.Second, func() { a.note("cleaning up; Ctrl-C ends it at once") })
 }
 
 // errorKeeper keeps the first error of writing. Cobra drops those of its help.
@@ -124,6 +139,15 @@ func runGroup(cmd *cobra.Command, args []string) error {
 		return usagef(fmt.Sprintf("see %q", cmd.CommandPath()+" --help"), "unknown command %q for %q", args[0], cmd.CommandPath())
 	}
 	return cmd.Help()
+}
+
+// clearBar wipes the progress bar off the screen, so that a line can be written.
+func (a *app) clearBar() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.bar != nil {
+		a.bar.clear()
+	}
 }
 
 // message writes one line to stderr, without disturbing a progress bar.

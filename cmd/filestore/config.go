@@ -239,8 +239,8 @@ func (a *app) openAWS(ctx context.Context, s settings) (*filestore, error) {
 	if region == "" || database.Options().Region == "" {
 		return nil, usagef("set AWS_REGION, or say --region", "no AWS region is configured")
 	}
-	if _, err := url.Parse(endpoint); err != nil {
-		return nil, usagef("such as http://127.0.0.1:9000", "the endpoint is not a URL") // it may hold a password
+	if !isEndpoint(endpoint) || !isEndpoint(aws.ToString(database.Options().BaseEndpoint)) {
+		return nil, usagef("such as http://127.0.0.1:9000", "an endpoint is not a URL") // it may hold a password
 	}
 	if _, err := client.Credentials(ctx, cfg.Credentials); err != nil {
 		return nil, err
@@ -261,6 +261,12 @@ func (a *app) openAWS(ctx context.Context, s settings) (*filestore, error) {
 	table := dynamo.New(database, s.table)
 	c.Records = table
 	return &filestore{Client: c, region: region, table: table, tableName: s.table, close: func() error { return nil }}, nil
+}
+
+// isEndpoint reports whether s can be the address of a service, or is empty.
+func isEndpoint(s string) bool {
+	u, err := url.Parse(s)
+	return s == "" || err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
 }
 
 // place returns the region and the endpoint of a service. --endpoint-url is for both services, also

@@ -332,7 +332,7 @@ func (d *downloads) toStream(ctx context.Context, r records.Record, output strin
 	if err != nil {
 		return err
 	}
-	object, err := d.client.Download(ctx, r, w, d.bar.add)
+	object, err := d.client.Download(ctx, r, &patientWriter{ctx: ctx, w: w}, d.bar.add)
 	err = errors.Join(err, w.Close())
 	return d.reportOne(downloaded{target: target{record: r}, path: output, object: object, err: err})
 }

@@ -15,8 +15,8 @@ func main() { os.Exit(run(os.Args[1:])) }
 
 // run runs the command line on the process's own streams and returns the exit status.
 func run(args []string) int {
-	var stops []os.Signal
-	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+	stops := []os.Signal{syscall.SIGTERM}
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGHUP} {
 		if !signal.Ignored(s) { // nohup, and shells that run this in the background
 			stops = append(stops, s)
 		}

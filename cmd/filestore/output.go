@@ -157,7 +157,8 @@ func (o *output) jsonLine(v any) {
 		return
 	}
 	// A terminal may be where it ends, and JSON leaves much raw that moves one.
-	line := strings.TrimSuffix(b.String(), "\n")
+	// A raw message, as metadata is, passes the encoder with bytes that are no UTF-8.
+	line := strings.ToValidUTF8(strings.TrimSuffix(b.String(), "\n"), "\ufffd")
 	o.line(escapeRunes(line, isPlain, func(r rune) string {
 		if high, low := utf16.EncodeRune(r); high != unicode.ReplacementChar {
 			return fmt.Sprintf(`\u%04x\u%04x`, high, low)
@@ -171,6 +172,9 @@ func (o *output) line(s string) { o.write(s + "\n") }
 func (o *output) write(s string) {
 	if o.err != nil {
 		return
+	}
+	if o.app.stdoutTTY {
+		o.app.clearBar()
 	}
 	if _, err := io.WriteString(o.app.stdout, s); err != nil {
 		o.err = fmt.Errorf("write the results: %w", err)

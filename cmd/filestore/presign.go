@@ -49,7 +49,7 @@ uploaded or not stored is removed by "expire".`,
 			return runPresignPut(cmd.Context(), a, opts)
 		},
 	}
-	opts.register(cmd)
+	opts.register(cmd, "1s to --url-expiration")
 	return cmd
 }
 
@@ -66,12 +66,12 @@ and its end of life. With "-" ids are read from standard input, one a line.`,
 			return runPresignGet(cmd.Context(), a, opts)
 		},
 	}
-	opts.register(cmd)
+	opts.register(cmd, "1s to 7d")
 	return cmd
 }
 
-func (o *presignOptions) register(cmd *cobra.Command) {
-	cmd.Flags().Var(&o.expires, "expires", "lifetime of the URL, 1s to 7d (default: --url-expiration)")
+func (o *presignOptions) register(cmd *cobra.Command, limits string) {
+	cmd.Flags().Var(&o.expires, "expires", "lifetime of the URL, "+limits+" (default: --url-expiration)")
 	cmd.Flags().BoolVar(&o.urlOnly, "url", false, "print the URL alone")
 }
 
@@ -130,6 +130,10 @@ func runPresignPut(ctx context.Context, a *app, opts *presignOptions) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, store.close()) }()
+	if setting := store.Settings.URLLifetime; lifetime > setting {
+		return usagef("--url-expiration raises it; set it for every client, sweeps included",
+			"an upload URL may live %s at most, the lifetime of URLs here: sweeps would take its file for abandoned", shortDuration(setting))
+	}
 	a.out.columns("ID", "URL", "URL EXPIRES")
 	id, url, err := store.PresignPut(ctx, opts.name, nil, lifetime, presign.Limits{})
 	if err != nil {

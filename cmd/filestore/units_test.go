@@ -2,13 +2,17 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/designfultech/filestore/internal/records"
 )
 
 func TestParseDuration(t *testing.T) {
@@ -85,6 +89,58 @@ func TestInterruptible(t *testing.T) {
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// A write that nobody reads ends soon after its context has.
+func TestPatientWriter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reader, writer := io.Pipe()
+		ctx, cancel := context.WithCancel(t.Context())
+		w := &patientWriter{ctx: ctx, w: writer}
+		go func() { _, _ = io.ReadFull(reader, make([]byte, 4)) }()
+		if n, err := w.Write([]byte("read")); n != 4 || err != nil {
+			t.Errorf("%d, %v", n, err)
+		}
+		cancel()
+		go func() { _, _ = io.ReadFull(reader, make([]byte, 4)) }()
+		if n, err := w.Write([]byte("late")); n != 4 || err != nil {
+			t.Errorf("what is still read was not written: %d, %v", n, err)
+		}
+		begin := time.Now()
+		for range 2 {
+			if _, err := w.Write([]byte("lost")); !errors.Is(err, context.Canceled) {
+				t.Errorf("error %v", err)
+			}
+		}
+		if waited := time.Since(begin); waited != outputGrace {
+			t.Errorf("waited %v", waited)
+		}
+		_ = writer.Close() // ends the write that was left behind
+	})
+}
+
+// One bad record does not break the line of JSON that it is in.
+func TestJSONOfBadMeta(t *testing.T) {
+	for _, meta := range []string{"{\"a\":\"\xff\"}", "no JSON", "{\"a\":1}}", "\xff", "{\"a\":\n1}", "[1]"} {
+		var stdout strings.Builder
+		o := newOutput(&app{stdout: &stdout, flags: globalFlags{json: true}})
+		o.add(result{json: newFileJSON(records.Record{ID: "abcdefghij012345", Size: -1, Meta: meta})})
+		line := stdout.String()
+		if !json.Valid([]byte(line)) || strings.Count(line, "\n") != 1 || !utf8.ValidString(line) {
+			t.Errorf("meta %q gives %q", meta, line)
+		}
+	}
+}
+
+func TestIsEndpoint(t *testing.T) {
+	for endpoint, want := range map[string]bool{
+		"": true, "http://127.0.0.1:9000": true, "https://s3.example.com/base": true,
+		"localhost:9000": false, "http://u:secret@h:port": false, "ftp://h": false, "http://": false, "nonsense": false,
+	} {
+		if got := isEndpoint(endpoint); got != want {
+			t.Errorf("%q: %v", endpoint, got)
+		}
 	}
 }
 

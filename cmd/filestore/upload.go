@@ -85,7 +85,12 @@ func runUpload(ctx context.Context, a *app, opts *uploadOptions) (err error) {
 		return err
 	}
 
-	sources := opts.sources(meta)
+	sources := slices.DeleteFunc(opts.sources(meta), func(s source) bool {
+		if s.link {
+			a.message("warning", "%q: a link to a directory is not followed", s.path)
+		}
+		return s.link
+	})
 	if opts.name != "" && len(sources) > 1 {
 		return usagef("", "--name is for a single file, and %d match", len(sources))
 	}
@@ -106,12 +111,6 @@ func runUpload(ctx context.Context, a *app, opts *uploadOptions) (err error) {
 	a.out.columns("ID", "NAME", "SIZE", "TYPE", "STATE")
 	var t tally
 	temporary := false
-	sources = slices.DeleteFunc(sources, func(s source) bool {
-		if s.link {
-			a.message("warning", "%q: a link to a directory is not followed", s.path)
-		}
-		return s.link
-	})
 	for r := range client.InOrder(ctx, sources, uploadsAtOnce, func(ctx context.Context, s source) uploaded {
 		record, err := uploadOne(ctx, a, store.Client, s, opts, bar)
 		return uploaded{source: s, record: record, err: err}
@@ -266,7 +265,7 @@ func (o *uploadOptions) walk(dir string, meta map[string]string) []source {
 		}
 		return nil
 	})
-	if len(out) == 0 {
+	if !slices.ContainsFunc(out, func(s source) bool { return !s.link }) {
 		out = append(out, source{path: dir, err: usagef("", "no file is in this directory")})
 	}
 	return out
@@ -342,17 +341,4 @@ func peek(r io.Reader) (head []byte, rest io.Reader, err error) {
 	}
 	head = head[:n]
 	return head, io.MultiReader(strings.NewReader(string(head)), r), nil
-}
-
-// interruptible returns a reader of r that fails once ctx has ended, also while a read waits for
-// a producer that says nothing. That read is left behind: the process is about to end.
-func interruptible(ctx context.Context, r io.Reader) io.Reader {
-	pr, pw := io.Pipe()
-	stop := context.AfterFunc(ctx, func() { _ = pw.CloseWithError(ctx.Err()) })
-	go func() {
-		defer stop()
-		_, err := io.CopyBuffer(struct{ io.Writer }{pw}, struct{ io.Reader }{r}, make([]byte, 256<<10))
-		_ = pw.CloseWithError(err)
-	}()
-	return pr
 }

@@ -67,8 +67,6 @@ func InOrder[T, R any](ctx context.Context, items []T, limit int, f func(context
 	return func(yield func(R) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		var running sync.WaitGroup
-		defer running.Wait()
-		defer cancel()
 
 		// Results wait here for those before them: a few more than there are workers, so that one
 		// slow item does not hold up the others, and not as many as there are items.
@@ -86,11 +84,15 @@ func InOrder[T, R any](ctx context.Context, items []T, limit int, f func(context
 				})
 			}
 		})
+		// However the caller stops, the rest is gone through.
+		defer func() {
+			cancel()
+			for range queue {
+			}
+			running.Wait()
+		}()
 		for result := range queue {
 			if !yield(<-result) {
-				cancel()
-				for range queue {
-				}
 				return
 			}
 		}

@@ -69,7 +69,7 @@ func (c *Client) Upload(ctx context.Context, req UploadRequest) (records.Record,
 		return record, nil
 	case errors.Is(err, records.ErrDeleted), errors.Is(err, records.ErrNotFound):
 		// The contract: "if it was deleted meanwhile: delete the object again".
-		ctx, cancel := cleanupContext(ctx)
+		ctx, cancel := transfer.Cleanup(ctx)
 		defer cancel()
 		return records.Record{}, failed(id, errors.Join(
 			fmt.Errorf("the file was deleted while it was being uploaded: %w", err), c.deleteObject(ctx, id)))
@@ -122,7 +122,7 @@ func (c *Client) send(ctx context.Context, id, mime string, req UploadRequest, s
 // The order makes sure that a crash in between leaves nothing that no sweep finds: while an
 // object may be there, so is a record of its id.
 func (c *Client) undo(ctx context.Context, id string, outcome transfer.Outcome, cause error) error {
-	ctx, cancel := cleanupContext(ctx)
+	ctx, cancel := transfer.Cleanup(ctx)
 	defer cancel()
 	var err error
 	switch outcome {
@@ -161,10 +161,6 @@ func (e *UndoError) Error() string {
 
 // Unwrap returns the failure itself: it decides the exit status.
 func (e *UndoError) Unwrap() error { return e.Err }
-
-func cleanupContext(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), transfer.CleanupTimeout)
-}
 
 func (c *Client) deleteObject(ctx context.Context, id string) error {
 	_, err := c.S3.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &c.Bucket, Key: &id})

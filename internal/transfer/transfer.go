@@ -46,8 +46,22 @@ const (
 	MaxObjectSize = 5 << 40 // bytes
 )
 
-// CleanupTimeout bounds what is done to leave nothing behind after a failure or an interrupt.
-const CleanupTimeout = 15 * time.Second
+// How long it may take to leave nothing behind: after a failure, and after an interrupt, when
+// somebody waits.
+const (
+	cleanupTimeout          = 15 * time.Second
+	interruptCleanupTimeout = 3 * time.Second
+)
+
+// Cleanup returns a context for what leaves nothing behind: it lives on after ctx has ended, but
+// not for long.
+func Cleanup(ctx context.Context) (context.Context, context.CancelFunc) {
+	timeout := cleanupTimeout
+	if ctx.Err() != nil {
+		timeout = interruptCleanupTimeout
+	}
+	return context.WithTimeout(context.WithoutCancel(ctx), timeout)
+}
 
 // Errors of transfers, for errors.Is.
 var (

@@ -392,7 +392,7 @@ func (u *multipartUpload) complete(ctx context.Context) (Object, Outcome, error)
 
 // abort removes the multipart upload with its parts, also after ctx has ended.
 func (u *multipartUpload) abort(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), CleanupTimeout)
+	ctx, cancel := Cleanup(ctx)
 	defer cancel()
 	return u.engine.abortUpload(ctx, u.key, u.id)
 }
@@ -433,7 +433,7 @@ func IsNoSuchUpload(err error) bool {
 
 // AbortUploads aborts every multipart upload of key, also after ctx has ended.
 func (e *Engine) AbortUploads(ctx context.Context, key string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), CleanupTimeout)
+	ctx, cancel := Cleanup(ctx)
 	defer cancel()
 	pages := s3.NewListMultipartUploadsPaginator(e.S3, &s3.ListMultipartUploadsInput{Bucket: &e.Bucket, Prefix: &key})
 	var failures []error
