@@ -12,6 +12,7 @@ import (
 
 	"github.com/designfultech/filestore/internal/client"
 	"github.com/designfultech/filestore/internal/local"
+	"github.com/designfultech/filestore/internal/transfer"
 )
 
 // The exit statuses (docs/output.md, "Exit status").
@@ -187,6 +188,11 @@ func operationErrors(err error) []*smithy.OperationError {
 	switch e := err.(type) { //nolint:errorlint // the tree is walked here
 	case *smithy.OperationError:
 		return []*smithy.OperationError{e}
+	// Two errors whose text tells more than what they unwrap to.
+	case *client.UndoError:
+		return append(operationErrors(e.Err), operationErrors(e.Undo)...)
+	case *transfer.UploadError:
+		return append(operationErrors(e.Err), operationErrors(e.Leftover)...)
 	case interface{ Unwrap() []error }:
 		var found []*smithy.OperationError
 		for _, inner := range e.Unwrap() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -12,6 +13,9 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/aws/smithy-go"
+
+	"github.com/designfultech/filestore/internal/client"
 	"github.com/designfultech/filestore/internal/records"
 )
 
@@ -209,4 +213,20 @@ func unescape(field string) string {
 		field = field[n:]
 	}
 	return b.String()
+}
+
+// Of the SDK's layers the service, the operation and the cause are kept, wherever they are.
+func TestDescribe(t *testing.T) {
+	call := func(operation string) error {
+		return fmt.Errorf("try: %w", &smithy.OperationError{
+			ServiceID: "S3", OperationName: operation,
+			Err: &smithy.GenericAPIError{Code: "AccessDenied", Message: "Access Denied"},
+		})
+	}
+	err := &client.UndoError{ID: "abcdefghij012345", Err: errors.Join(call("PutObject")), Undo: call("DeleteObject")}
+	want := `try: S3 PutObject: AccessDenied: Access Denied (and file "abcdefghij012345" is left for a sweep: ` +
+		`try: S3 DeleteObject: AccessDenied: Access Denied)`
+	if got := describe(err); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
 }
