@@ -447,12 +447,10 @@ func TestDownloadFileOfReplacedObject(t *testing.T) {
 		}
 		upload(randomBytes(16 * mib))
 		proxy := faultproxy.New(s.Endpoint)
-		gets := 0
+		var gets atomic.Int64 // requests come at the same time
 		proxy.OnRequest(func(r faultproxy.Request) {
-			if r.Method == http.MethodGet {
-				if gets++; gets == 3 {
-					upload(bytes.Repeat([]byte("x"), 16*mib))
-				}
+			if r.Method == http.MethodGet && gets.Add(1) == 3 {
+				upload(bytes.Repeat([]byte("x"), 16*mib))
 			}
 		})
 		_, err := newClient(s, proxy.Start(t)).engine().DownloadFile(t.Context(), key, 16*mib, newFile(t), nil)
