@@ -230,9 +230,6 @@ func (a *app) openAWS(ctx context.Context, s settings) (*filestore, error) {
 	if err != nil {
 		return nil, &usageError{err: fmt.Errorf("AWS configuration: %w", err)}
 	}
-	if a.flags.endpointURL != "" {
-		cfg.BaseEndpoint = &a.flags.endpointURL
-	}
 	database := dynamodb.NewFromConfig(cfg, func(o *dynamodb.Options) { o.Region, o.BaseEndpoint = a.place(o.Region, o.BaseEndpoint) })
 	api := client.NewS3(cfg, func(o *s3.Options) { o.Region, o.BaseEndpoint = a.place(o.Region, o.BaseEndpoint) })
 	region, endpoint := api.Options().Region, aws.ToString(api.Options().BaseEndpoint)

@@ -222,6 +222,9 @@ func hintFor(err error) string {
 	if existing, ok := errors.AsType[*existsError](err); ok {
 		return fmt.Sprintf("--force overwrites %q", existing.path)
 	}
+	if _, ok := errors.AsType[*client.UploadLifetimeError](err); ok {
+		return "--url-expiration raises it; set it for every client, sweeps included"
+	}
 	if errors.Is(err, client.ErrNoCredentials) {
 		return "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; or try --local, which needs no account"
 	}

@@ -130,10 +130,6 @@ func runPresignPut(ctx context.Context, a *app, opts *presignOptions) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, store.close()) }()
-	if setting := store.Settings.URLLifetime; lifetime > setting {
-		return usagef("--url-expiration raises it; set it for every client, sweeps included",
-			"an upload URL may live %s at most, the lifetime of URLs here: sweeps would take its file for abandoned", shortDuration(setting))
-	}
 	a.out.columns("ID", "URL", "URL EXPIRES")
 	id, url, err := store.PresignPut(ctx, opts.name, nil, lifetime, presign.Limits{})
 	if err != nil {

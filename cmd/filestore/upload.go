@@ -322,12 +322,15 @@ func uploadOne(ctx context.Context, a *app, c *client.Client, s source, opts *up
 	defer func() { err = errors.Join(err, f.Close()) }()
 	req.File = f
 	if req.Type == "" {
+		req.Type, _ = mimetype.ByName(s.name)
+	}
+	if req.Type == "" { // only then is the content looked at
 		var head [512]byte
 		n, err := f.ReadAt(head[:], 0)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return records.Record{}, err
 		}
-		req.Type = mimetype.Of(s.name, head[:n])
+		req.Type = mimetype.Sniff(head[:n])
 	}
 	return c.Upload(ctx, req)
 }

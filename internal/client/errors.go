@@ -100,6 +100,9 @@ func ReasonOf(err error) Reason {
 	if _, ok := errors.AsType[*presign.InputError](err); ok {
 		return Usage
 	}
+	if _, ok := errors.AsType[*UploadLifetimeError](err); ok {
+		return Usage
+	}
 	if reason, ok := reasonOfAPI(err); ok {
 		return reason
 	}
@@ -157,14 +160,7 @@ func reasonOfAPI(err error) (Reason, bool) {
 			}
 		}
 	}
-	resp, ok := errors.AsType[interface {
-		error
-		HTTPStatusCode() int
-	}](err)
-	if !ok {
-		return "", false
-	}
-	switch status := resp.HTTPStatusCode(); {
+	switch status := transfer.StatusOf(err); {
 	case status == http.StatusForbidden, status == http.StatusUnauthorized:
 		return Permission, true
 	case status == http.StatusNotFound:

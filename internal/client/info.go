@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"iter"
+	"sync"
 	"time"
 
 	"github.com/designfultech/filestore/internal/presign"
@@ -31,22 +32,14 @@ const infoChunk = 1000
 // says what it is: Expired, Deleted, NotUploaded or NotStored.
 func (c *Client) Info(ctx context.Context, ids []string, opts InfoOptions) iter.Seq[Result[FileInfo]] {
 	return func(yield func(Result[FileInfo]) bool) {
-		var signer presign.Signer
-		var signerErr error
-		signed := false
+		signer := sync.OnceValues(func() (presign.Signer, error) { return c.Signer(ctx) })
 		for r := range c.Get(ctx, ids) {
 			result := Result[FileInfo]{ID: r.ID, Value: FileInfo{Record: r.Value}, Err: r.Err}
 			if r.Err == nil {
 				result.Err = c.visible(r.Value, opts)
 			}
 			if result.Err == nil && r.Value.State() == records.Stored {
-				if !signed {
-					signer, signerErr = c.Signer(ctx)
-					signed = true
-				}
-				if result.Err = signerErr; signerErr == nil {
-					result.Value.URL, result.Err = c.downloadURL(signer, r.Value, opts.Expires)
-				}
+				result.Value.URL, result.Err = c.downloadURL(signer, r.Value, opts.Expires)
 			}
 			result.Err = failed(r.ID, result.Err)
 			if !yield(result) {
@@ -114,9 +107,13 @@ func (c *Client) visible(r records.Record, opts InfoOptions) error {
 	return nil
 }
 
-func (c *Client) downloadURL(signer presign.Signer, r records.Record, lifetime time.Duration) (presign.URL, error) {
+func (c *Client) downloadURL(signer func() (presign.Signer, error), r records.Record, lifetime time.Duration) (presign.URL, error) {
+	s, err := signer()
+	if err != nil {
+		return presign.URL{}, err
+	}
 	if lifetime == 0 {
 		lifetime = c.Settings.URLLifetime
 	}
-	return signer.Get(r.ID, r.Name, r.Type, c.Now(), lifetime)
+	return s.Get(r.ID, r.Name, r.Type, c.Now(), lifetime)
 }

@@ -10,6 +10,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
+
+	"github.com/designfultech/filestore/internal/transfer"
 )
 
 // SetupState is what [Client.InitBucket] found or did.
@@ -187,12 +189,5 @@ func isNotThere(err error) bool {
 var errNotImplemented = errors.New("not implemented by this server")
 
 func isNotImplemented(err error) bool {
-	if errors.Is(err, errNotImplemented) {
-		return true
-	}
-	resp, ok := errors.AsType[interface {
-		error
-		HTTPStatusCode() int
-	}](err)
-	return ok && resp.HTTPStatusCode() == http.StatusNotImplemented
+	return errors.Is(err, errNotImplemented) || transfer.StatusOf(err) == http.StatusNotImplemented
 }

@@ -191,7 +191,7 @@ func checksumMismatch(algorithm string) error {
 
 // changedIfMismatch makes the refusal of an If-Match what it means.
 func changedIfMismatch(key string, err error) error {
-	if statusOf(err) == http.StatusPreconditionFailed {
+	if StatusOf(err) == http.StatusPreconditionFailed {
 		return fmt.Errorf("object %q %w", key, ErrChanged)
 	}
 	return err
@@ -333,8 +333,8 @@ func (v *partsVerifier) verify() (string, bool) {
 	return v.algorithm, base64.StdEncoding.EncodeToString(v.whole.Sum(nil)) == v.want
 }
 
-// statusOf returns the HTTP status of an answer that is an error, 0 where there was no answer.
-func statusOf(err error) int {
+// StatusOf returns the HTTP status of an answer that is an error, 0 where there was no answer.
+func StatusOf(err error) int {
 	if resp, ok := errors.AsType[interface {
 		error
 		HTTPStatusCode() int
