@@ -19,9 +19,6 @@ import (
 	"github.com/designfultech/filestore/internal/transfer"
 )
 
-// downloadsAtOnce is how many files are in flight.
-const downloadsAtOnce = 8
-
 type downloadOptions struct {
 	transferOptions
 	args      []string
@@ -121,7 +118,7 @@ func runDownload(ctx context.Context, a *app, opts *downloadOptions) (err error)
 	}
 	defer func() { err = errors.Join(err, d.root.Close()) }()
 
-	return d.report(client.InOrder(ctx, d.targets(files, opts.output), downloadsAtOnce, d.one))
+	return d.report(client.InOrder(ctx, d.targets(files, opts.output), store.Transfer.FilesAtOnce(), d.one))
 }
 
 func (o *downloadOptions) check(a *app) error {

@@ -14,7 +14,7 @@ type transferOptions struct {
 
 func (o *transferOptions) register(cmd *cobra.Command) {
 	cmd.Flags().Var(&o.partSize, "part-size", "size of the parts of large files, 5M to 5G (default: 16M, and more above 156 GiB)")
-	cmd.Flags().IntVar(&o.concurrency, "concurrency", transfer.DefaultConcurrency, "parts of one file in flight")
+	cmd.Flags().IntVar(&o.concurrency, "concurrency", 0, "requests in flight, parts and files counted alike (default: adapted to the connection and the service)")
 }
 
 // apply checks the flags and sets up the engine.
@@ -22,12 +22,12 @@ func (o *transferOptions) apply(a *app, e *transfer.Engine) error {
 	if a.flags.changed("part-size") && (o.partSize < transfer.MinPartSize || o.partSize > transfer.MaxPartSize) {
 		return usagef("", "--part-size must be from 5M to 5G")
 	}
-	if o.concurrency < 1 || o.concurrency > maxConcurrency {
+	if a.flags.changed("concurrency") && (o.concurrency < 1 || o.concurrency > maxConcurrency) {
 		return usagef("", "--concurrency must be from 1 to %d", maxConcurrency)
 	}
 	e.PartSize, e.Concurrency = int64(o.partSize), o.concurrency
 	return nil
 }
 
-// maxConcurrency is how many connections one file may take.
+// maxConcurrency is how many connections a command may be told to take.
 const maxConcurrency = 256

@@ -111,7 +111,7 @@ func runUpload(ctx context.Context, a *app, opts *uploadOptions) (err error) {
 	a.out.columns("ID", "NAME", "SIZE", "TYPE", "STATE")
 	var t tally
 	temporary := false
-	for r := range client.InOrder(ctx, sources, uploadsAtOnce, func(ctx context.Context, s source) uploaded {
+	for r := range client.InOrder(ctx, sources, store.Transfer.FilesAtOnce(), func(ctx context.Context, s source) uploaded {
 		record, err := uploadOne(ctx, a, store.Client, s, opts, bar)
 		return uploaded{source: s, record: record, err: err}
 	}) {
@@ -136,9 +136,6 @@ func runUpload(ctx context.Context, a *app, opts *uploadOptions) (err error) {
 	}
 	return t.result()
 }
-
-// uploadsAtOnce is how many files are in flight.
-const uploadsAtOnce = 16
 
 type uploaded struct {
 	source source

@@ -96,14 +96,17 @@ func NewS3(cfg aws.Config, options ...func(*s3.Options)) *s3.Client {
 }
 
 // NewRetryer returns how calls of the SDK are retried: four tries with exponential backoff and
-// jitter.
+// jitter, and, once a service has throttled one, no more calls a second than it takes (AWS SDKs
+// and Tools Reference Guide, "Retry behavior": adaptive mode). It is made once a client.
 func NewRetryer() aws.Retryer {
-	return retry.NewStandard(func(o *retry.StandardOptions) {
-		o.MaxAttempts = attempts
-		o.MaxBackoff = 5 * time.Second
-		// An answer that breaks off: the SDK takes it for a malformed one.
-		o.Retryables = append(o.Retryables, retry.IsErrorRetryableFunc(func(err error) aws.Ternary {
-			return map[bool]aws.Ternary{true: aws.TrueTernary, false: aws.UnknownTernary}[errors.Is(err, io.ErrUnexpectedEOF)]
-		}))
+	return retry.NewAdaptiveMode(func(o *retry.AdaptiveModeOptions) {
+		o.StandardOptions = append(o.StandardOptions, func(o *retry.StandardOptions) {
+			o.MaxAttempts = attempts
+			o.MaxBackoff = 5 * time.Second
+			// An answer that breaks off: the SDK takes it for a malformed one.
+			o.Retryables = append(o.Retryables, retry.IsErrorRetryableFunc(func(err error) aws.Ternary {
+				return map[bool]aws.Ternary{true: aws.TrueTernary, false: aws.UnknownTernary}[errors.Is(err, io.ErrUnexpectedEOF)]
+			}))
+		})
 	})
 }

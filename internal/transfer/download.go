@@ -18,6 +18,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/designfultech/filestore/internal/limit"
 )
 
 // Download writes the object under key to w, in order. size is the number of bytes that the
@@ -28,8 +30,13 @@ import (
 // right. ErrSize, ErrChecksum and ErrChanged say how it is wrong. Errors of w are returned as
 // they are.
 func (e *Engine) Download(ctx context.Context, key string, size int64, w io.Writer, progress Progress) (Object, error) {
+	slot, err := e.limiter(max(size, 0)).Acquire(ctx)
+	if err != nil {
+		return Object{}, err
+	}
 	d := &download{engine: e, key: key, want: size, w: w, progress: progress}
-	err := e.continuing(ctx, func() (int64, error) {
+	defer func() { slot.Release(d.offset) }()
+	err = e.continuing(ctx, slot, func() (int64, error) {
 		before := d.offset
 		err := d.run(ctx)
 		return d.offset - before, err
@@ -43,7 +50,7 @@ func (e *Engine) Download(ctx context.Context, key string, size int64, w io.Writ
 // continuing calls fetch, which goes on from where its last call has come and tells how far it
 // came, until it succeeds, fails for good, or the tries are used up. A try that has brought it
 // forward does not count.
-func (e *Engine) continuing(ctx context.Context, fetch func() (moved int64, err error)) error {
+func (e *Engine) continuing(ctx context.Context, slot *limit.Slot, fetch func() (moved int64, err error)) error {
 	for try := 0; ; try++ {
 		moved, err := fetch()
 		if err == nil {
@@ -57,6 +64,9 @@ func (e *Engine) continuing(ctx context.Context, fetch func() (moved int64, err 
 		}
 		if failed, ok := errors.AsType[*writeError](err); ok {
 			return failed.err
+		}
+		if throttled(err) {
+			slot.Throttled()
 		}
 		broken, isBroken := errors.AsType[*brokenBody](err)
 		if try+1 >= e.attempts() || !isBroken && !worthRetrying(err) {
@@ -143,8 +153,8 @@ func (d *download) run(ctx context.Context) error {
 }
 
 func (d *download) copy(body io.Reader) error {
-	buf := d.engine.copyBuffer()
-	defer d.engine.buffers.Put(buf)
+	buf := d.engine.copyBuffer(d.size - d.offset + 1)
+	defer d.engine.giveBack(buf)
 	for {
 		n, err := body.Read(*buf)
 		if n > 0 {

@@ -10,6 +10,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/designfultech/filestore/internal/limit"
 )
 
 // Sink is an empty file that a download fills; *os.File is one.
@@ -92,14 +94,15 @@ func (d *rangedDownload) run(ctx context.Context) error {
 		return from, min(from+partSize, d.size)
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(d.engine.concurrency())
 	for i := range sums {
-		if groupCtx.Err() != nil {
-			break
+		from, to := bounds(i)
+		slot, err := d.engine.limiter(partSize).Acquire(groupCtx)
+		if err != nil {
+			break // of groupCtx, and told below
 		}
 		group.Go(func() (err error) {
-			from, to := bounds(i)
-			sums[i], err = d.fetch(groupCtx, from, to)
+			defer slot.Release(to - from)
+			sums[i], err = d.fetch(groupCtx, slot, from, to)
 			return err
 		})
 	}
@@ -122,9 +125,9 @@ func (d *rangedDownload) run(ctx context.Context) error {
 
 // fetch gets the bytes [from, to) and returns their checksum. A body that breaks off is
 // continued from where it broke.
-func (d *rangedDownload) fetch(ctx context.Context, from, to int64) (uint64, error) {
+func (d *rangedDownload) fetch(ctx context.Context, slot *limit.Slot, from, to int64) (uint64, error) {
 	hash, at := d.crc.hash(), from
-	err := d.engine.continuing(ctx, func() (int64, error) {
+	err := d.engine.continuing(ctx, slot, func() (int64, error) {
 		before := at
 		err := d.fetchOnce(ctx, &at, to, hash)
 		return at - before, err
@@ -147,8 +150,8 @@ func (d *rangedDownload) fetchOnce(ctx context.Context, at *int64, to int64, has
 	if want := fmt.Sprintf("bytes %d-%d/%d", *at, to-1, d.size); aws.ToString(out.ContentRange) != want {
 		return fmt.Errorf("asked for %q, the server sent %q", want, aws.ToString(out.ContentRange))
 	}
-	buf := e.copyBuffer()
-	defer e.buffers.Put(buf)
+	buf := e.copyBuffer(to - *at)
+	defer e.giveBack(buf)
 	for *at < to {
 		n, err := io.ReadFull(out.Body, (*buf)[:min(int64(len(*buf)), to-*at)])
 		if n > 0 {

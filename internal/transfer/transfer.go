@@ -29,14 +29,26 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go"
+
+	"github.com/designfultech/filestore/internal/limit"
 )
 
 // Defaults of an [Engine].
 const (
-	DefaultConcurrency = 8
-	DefaultPartSize    = 16 << 20 // bytes
-	DefaultAttempts    = 5
+	DefaultPartSize = 16 << 20 // bytes
+	DefaultAttempts = 5
 )
+
+// How many requests are in flight unless Concurrency says otherwise: where it begins, and the
+// bounds within which it adapts (docs/performance.md, "Transfers"). Parts are counted apart from
+// small files: they need fewer to fill a connection, and more memory each.
+const (
+	firstParts, fewestParts, mostParts = 32, 2, 64
+	firstFiles, fewestFiles, mostFiles = 64, 4, 256
+)
+
+// smallFile is the size up to which a file counts as a small one, in bytes.
+const smallFile = 1 << 20
 
 // Limits of S3 (Amazon S3 User Guide, "Amazon S3 multipart upload limits").
 const (
@@ -128,12 +140,38 @@ type Engine struct {
 	S3          *s3.Client
 	Bucket      string
 	PartSize    int64 // bytes; files larger than one part are sent in parts
-	Concurrency int   // parts in flight for one file
+	Concurrency int   // parts, and small files, in flight; 0: adapted to the connection and the service
 	Attempts    int   // tries for one body
 	// Backoff is how long to wait after try number 0, 1, ... failed.
 	Backoff func(try int) time.Duration
 
-	buffers sync.Pool
+	buffers sync.Pool // of *[]byte, copyBufferSize each
+
+	limits sync.Once
+	parts  *limit.Limiter // of requests that move much
+	files  *limit.Limiter // of those that move little
+}
+
+// FilesAtOnce is how many files a caller should have under way so that never fewer requests are
+// in flight than allowed.
+func (e *Engine) FilesAtOnce() int {
+	return e.limiter(0).Highest()
+}
+
+// limiter returns what bounds the requests for so many bytes.
+func (e *Engine) limiter(size int64) *limit.Limiter {
+	e.limits.Do(func() {
+		if e.Concurrency > 0 {
+			e.parts, e.files = limit.Fixed(e.Concurrency), limit.Fixed(e.Concurrency)
+			return
+		}
+		e.parts = limit.New(firstParts, fewestParts, mostParts)
+		e.files = limit.New(firstFiles, fewestFiles, mostFiles)
+	})
+	if size > smallFile {
+		return e.parts
+	}
+	return e.files
 }
 
 func (e *Engine) partSize() int64 {
@@ -141,13 +179,6 @@ func (e *Engine) partSize() int64 {
 		return max(e.PartSize, MinPartSize)
 	}
 	return DefaultPartSize
-}
-
-func (e *Engine) concurrency() int {
-	if e.Concurrency > 0 {
-		return e.Concurrency
-	}
-	return DefaultConcurrency
 }
 
 func (e *Engine) attempts() int {
@@ -167,14 +198,27 @@ func (e *Engine) backoff(try int) time.Duration {
 	return rand.N(ceiling) + time.Millisecond
 }
 
-// copyBuffer returns a buffer for copying and hashing, to be given back with Put. 1 MiB: the
-// 32 KiB of io.Copy cost two to three times the CPU (docs/performance.md).
-func (e *Engine) copyBuffer() *[]byte {
+// copyBufferSize is how much is read, hashed and written at once, in bytes: the 32 KiB of io.Copy
+// cost two to three times the CPU (docs/performance.md).
+const copyBufferSize = 1 << 20
+
+// copyBuffer returns a buffer for copying and hashing size bytes, to be given back with giveBack.
+func (e *Engine) copyBuffer(size int64) *[]byte {
+	if size <= copyBufferSize/16 {
+		b := make([]byte, max(size, 1))
+		return &b
+	}
 	if b, ok := e.buffers.Get().(*[]byte); ok {
 		return b
 	}
-	b := make([]byte, 1<<20)
+	b := make([]byte, copyBufferSize)
 	return &b
+}
+
+func (e *Engine) giveBack(b *[]byte) {
+	if len(*b) == copyBufferSize {
+		e.buffers.Put(b)
+	}
 }
 
 // body counts what one try reads of it. It ends, with an error, when its caller's context does:
@@ -212,8 +256,9 @@ func (b *body) WriteTo(w io.Writer) (int64, error) {
 }
 
 // send tries to send a body until it is accepted, refused for good, or the tries are used up.
-// The outcome is Unknown when any failed try sent the body whole and no answer refused it.
-func (e *Engine) send(ctx context.Context, r io.ReaderAt, size int64, progress Progress,
+// The outcome is Unknown when any failed try sent the body whole and no answer refused it. slot is
+// told when the service asks for fewer requests.
+func (e *Engine) send(ctx context.Context, slot *limit.Slot, r io.ReaderAt, size int64, progress Progress,
 	put func(ctx context.Context, body io.ReadSeeker) error,
 ) (outcome Outcome, err error) {
 	for try := 0; ; try++ {
@@ -234,6 +279,9 @@ func (e *Engine) send(ctx context.Context, r io.ReaderAt, size int64, progress P
 		if ctx.Err() != nil {
 			return outcome, ctx.Err()
 		}
+		if throttled(err) {
+			slot.Throttled()
+		}
 		if try+1 >= e.attempts() || !worthRetrying(err) {
 			return outcome, err
 		}
@@ -241,6 +289,13 @@ func (e *Engine) send(ctx context.Context, r io.ReaderAt, size int64, progress P
 			return outcome, err
 		}
 	}
+}
+
+// throttled reports whether the service asks for fewer requests (Amazon S3 API Reference, "Error
+// responses": SlowDown, a 503; other servers answer 429).
+func throttled(err error) bool {
+	status := StatusOf(err)
+	return status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests
 }
 
 // interruptGrace is how much longer than its caller a call may take that makes something.

@@ -18,6 +18,8 @@ import (
 	"github.com/minio/crc64nvme"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
+
+	"github.com/designfultech/filestore/internal/limit"
 )
 
 // File is what [Engine.UploadFile] reads; *os.File is one.
@@ -90,13 +92,29 @@ func (e *Engine) UploadStream(ctx context.Context, key, contentType string, s *S
 func (e *Engine) putWhole(ctx context.Context, key, contentType string, r io.ReaderAt, size int64,
 	unchanged func() error, progress Progress,
 ) (Object, error) {
+	slot, err := e.limiter(size).Acquire(ctx)
+	if err != nil {
+		return Object{}, &UploadError{Err: err}
+	}
+	defer slot.Release(size)
+	if size <= smallest {
+		// Read once: the bytes that are hashed are the bytes that are sent.
+		data := make([]byte, size)
+		if n, err := r.ReadAt(data, 0); int64(n) < size {
+			if errors.Is(err, io.EOF) {
+				err = ErrChanged
+			}
+			return Object{}, &UploadError{Err: err}
+		}
+		r = bytes.NewReader(data)
+	}
 	crc, err := e.checksum(r, size)
 	if err != nil {
 		return Object{}, &UploadError{Err: err}
 	}
 	sum := crc64NVME().encode(crc)
 	var etag string
-	outcome, err := e.send(ctx, r, size, progress, func(ctx context.Context, body io.ReadSeeker) error {
+	outcome, err := e.send(ctx, slot, r, size, progress, func(ctx context.Context, body io.ReadSeeker) error {
 		out, err := e.S3.PutObject(ctx, &s3.PutObjectInput{
 			Bucket: &e.Bucket, Key: &key, Body: body,
 			ContentLength: &size, ContentType: &contentType, ChecksumCRC64NVME: &sum,
@@ -121,6 +139,9 @@ func (e *Engine) putWhole(ctx context.Context, key, contentType string, r io.Rea
 	return Object{}, &UploadError{Err: err, Outcome: outcome}
 }
 
+// smallest is the size up to which a file is read into memory at once, in bytes.
+const smallest = 64 << 10
+
 // confirm asks whether an upload whose answer was lost has succeeded: the object is there with
 // the very size and checksum.
 func (e *Engine) confirm(ctx context.Context, key string, size int64, sum string) (Object, bool) {
@@ -138,8 +159,8 @@ func (e *Engine) confirm(ctx context.Context, key string, size int64, sum string
 
 // checksum reads size bytes of r. Fewer are ErrChanged.
 func (e *Engine) checksum(r io.ReaderAt, size int64) (uint64, error) {
-	buf := e.copyBuffer()
-	defer e.buffers.Put(buf)
+	buf := e.copyBuffer(size)
+	defer e.giveBack(buf)
 	hash := crc64nvme.New()
 	n, err := io.CopyBuffer(struct{ io.Writer }{hash}, struct{ io.Reader }{io.NewSectionReader(r, 0, size)}, *buf)
 	if err != nil {
@@ -292,28 +313,25 @@ type sentPart struct {
 
 func (u *multipartUpload) run(ctx context.Context, next parts, unchanged func() error) (Object, Outcome, error) {
 	group, partCtx := errgroup.WithContext(ctx)
-	slots := make(chan struct{}, u.engine.concurrency())
 	var readErr error
 	for {
 		// The slot is taken before the part is read: a stream holds no more parts in memory than
 		// are in flight.
-		select {
-		case slots <- struct{}{}:
-		case <-partCtx.Done():
-		}
-		if partCtx.Err() != nil {
-			break
+		slot, err := u.engine.limiter(MinPartSize).Acquire(partCtx)
+		if err != nil {
+			break // of partCtx, and told below
 		}
 		p, err := next(partCtx)
 		if err != nil {
+			slot.Release(0)
 			if !errors.Is(err, io.EOF) {
 				readErr = err
 			}
 			break
 		}
 		group.Go(func() error {
-			defer func() { p.done(); <-slots }()
-			return u.sendPart(partCtx, p)
+			defer func() { p.done(); slot.Release(p.size) }()
+			return u.sendPart(partCtx, slot, p)
 		})
 	}
 	if err := group.Wait(); err != nil {
@@ -333,14 +351,14 @@ func changedOnly(unchanged func() error) error {
 	return nil
 }
 
-func (u *multipartUpload) sendPart(ctx context.Context, p part) error {
+func (u *multipartUpload) sendPart(ctx context.Context, slot *limit.Slot, p part) error {
 	e := u.engine
 	crc, err := e.checksum(p.data, p.size)
 	if err != nil {
 		return err
 	}
 	sum := crc64NVME().encode(crc)
-	_, err = e.send(ctx, p.data, p.size, u.progress, func(ctx context.Context, body io.ReadSeeker) error {
+	_, err = e.send(ctx, slot, p.data, p.size, u.progress, func(ctx context.Context, body io.ReadSeeker) error {
 		out, err := e.S3.UploadPart(ctx, &s3.UploadPartInput{
 			Bucket: &e.Bucket, Key: &u.key, UploadId: u.id, PartNumber: &p.number,
 			Body: body, ContentLength: &p.size, ChecksumCRC64NVME: &sum,

@@ -1,0 +1,187 @@
+package limit_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/designfultech/filestore/internal/limit"
+)
+
+// load has n requests go through l, each carried out by serve, and returns how long they took and
+// how many were in flight at most.
+func load(t *testing.T, l *limit.Limiter, n int, bytes int64, serve func(*limit.Slot)) (time.Duration, int64) {
+	t.Helper()
+	var group sync.WaitGroup
+	var inFlight, most atomic.Int64
+	begin := time.Now()
+	for range n {
+		group.Go(func() {
+			slot, err := l.Acquire(t.Context())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for now := inFlight.Add(1); ; {
+				seen := most.Load()
+				if now <= seen || most.CompareAndSwap(seen, now) {
+					break
+				}
+			}
+			serve(slot)
+			inFlight.Add(-1)
+			slot.Release(bytes)
+		})
+	}
+	group.Wait()
+	return time.Since(begin), most.Load()
+}
+
+func TestFixed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		took, most := load(t, limit.Fixed(3), 30, 0, func(*limit.Slot) { time.Sleep(time.Second) })
+		if most != 3 || took != 10*time.Second {
+			t.Errorf("30 requests of 1 s took %v, %d at once; want 10s, 3", took, most)
+		}
+	})
+}
+
+// Where every request just takes its time, more of them are faster.
+func TestClimbsWithLatency(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := limit.New(8, 2, 100)
+		load(t, l, 2000, 4096, func(*limit.Slot) { time.Sleep(20 * time.Millisecond) })
+		if got := l.Limit(); got != 100 {
+			t.Errorf("%d at once in the end, want 100", got)
+		}
+	})
+}
+
+// A server that does one thing at a time gains nothing by a longer queue.
+func TestStaysWhereMoreBringsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := limit.New(8, 2, 256)
+		server := make(chan struct{}, 1) // not a mutex, which would stop the clock
+		_, most := load(t, l, 2000, 4096, func(*limit.Slot) {
+			server <- struct{}{}
+			time.Sleep(time.Millisecond)
+			<-server
+		})
+		if got := l.Limit(); got > 32 || most > 32 {
+			t.Errorf("%d at once in the end, %d at most; want no more than 32", got, most)
+		}
+	})
+}
+
+// A server that refuses what exceeds its limit is asked for about as much as it takes.
+func TestKeepsToWhatTheServiceAllows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const allowed = 20
+		l := limit.New(64, 2, 256)
+		var inFlight, refused atomic.Int64
+		load(t, l, 5000, 4096, func(slot *limit.Slot) {
+			for inFlight.Add(1) > allowed {
+				inFlight.Add(-1)
+				refused.Add(1)
+				slot.Throttled()
+				time.Sleep(50 * time.Millisecond)
+			}
+			time.Sleep(10 * time.Millisecond)
+			inFlight.Add(-1)
+		})
+		if got := l.Limit(); got < allowed/3 || got > 2*allowed {
+			t.Errorf("%d at once in the end, %d are allowed", got, allowed)
+		}
+		if n := refused.Load(); n > 1000 {
+			t.Errorf("%d refusals for 5000 requests", n)
+		}
+	})
+}
+
+// All requests that were in flight together are refused together: that is one sign, not many.
+func TestOneCutForAllInFlight(t *testing.T) {
+	l := limit.New(32, 2, 64)
+	slots := make([]*limit.Slot, 32)
+	for i := range slots {
+		var err error
+		if slots[i], err = l.Acquire(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, s := range slots {
+		s.Throttled()
+	}
+	if got := l.Limit(); got != 16 {
+		t.Errorf("limit %d, want 16", got)
+	}
+	slots[0].Throttled() // its second try was refused too
+	if got := l.Limit(); got != 8 {
+		t.Errorf("limit %d, want 8", got)
+	}
+	for range 10 {
+		slots[0].Throttled()
+	}
+	if got := l.Limit(); got != 2 {
+		t.Errorf("limit %d, want the lowest, 2", got)
+	}
+}
+
+func TestAcquireEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := limit.Fixed(1)
+		held, err := l.Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := l.Acquire(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error %v, want that of the context", err)
+		}
+		held.Release(0)
+		// Nobody who has gone keeps a place.
+		slot, err := l.Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		slot.Release(0)
+	})
+}
+
+// Contexts that end at the moment of their turn must not lose slots.
+func TestNoSlotIsLost(t *testing.T) {
+	l := limit.Fixed(2)
+	var group sync.WaitGroup
+	for range 1000 {
+		group.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Microsecond)
+			defer cancel()
+			if slot, err := l.Acquire(ctx); err == nil {
+				slot.Release(0)
+			}
+		})
+	}
+	group.Wait()
+	for range 2 {
+		if _, err := l.Acquire(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkAcquire(b *testing.B) {
+	l := limit.New(64, 4, 256)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			slot, err := l.Acquire(b.Context())
+			if err != nil {
+				b.Fatal(err)
+			}
+			slot.Release(4096)
+		}
+	})
+}
