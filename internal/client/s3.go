@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -57,14 +59,16 @@ func HTTPClient(stall time.Duration, dial DialFunc) *awshttp.BuildableClient {
 // write also renews the time of the read that waits for the answer.
 type watchedConn struct {
 	net.Conn
-	stall time.Duration
+	stall   time.Duration
+	stalled atomic.Pointer[error] // the timeout, once there was one
 }
 
 func (c *watchedConn) Read(p []byte) (int, error) {
 	if err := c.SetReadDeadline(time.Now().Add(c.stall)); err != nil {
-		return 0, err
+		return 0, c.why(err)
 	}
-	return c.Conn.Read(p)
+	n, err := c.Conn.Read(p)
+	return n, c.why(err)
 }
 
 func (c *watchedConn) Write(p []byte) (int, error) {
@@ -73,14 +77,29 @@ func (c *watchedConn) Write(p []byte) (int, error) {
 	var written int
 	for {
 		if err := c.SetDeadline(time.Now().Add(c.stall)); err != nil {
-			return written, err
+			return written, c.why(err)
 		}
 		n, err := c.Conn.Write(p[written:min(written+piece, len(p))])
 		written += n
 		if err != nil || written == len(p) {
-			return written, err
+			return written, c.why(err)
 		}
 	}
+}
+
+// why returns the timeout that ended the connection in place of what came of it: the reader that
+// meets it has the transport close the connection under the writer, or the other way round.
+func (c *watchedConn) why(err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.stalled.CompareAndSwap(nil, &err)
+	}
+	if first := c.stalled.Load(); first != nil {
+		return *first
+	}
+	return err
 }
 
 // NewS3 returns the S3 client that this package and package transfer need: path style, as every
