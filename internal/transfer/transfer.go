@@ -147,6 +147,11 @@ type Engine struct {
 
 	buffers sync.Pool // of *[]byte, copyBufferSize each
 
+	// What the server was found to know of checksums, see uploadCRC.
+	noCRC64NVME atomic.Bool
+	noCRC32     atomic.Bool
+	probe       sync.Mutex // held by the request that finds it out
+
 	limits sync.Once
 	parts  *limit.Limiter // of requests that move much
 	files  *limit.Limiter // of those that move little

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"slices"
 	"sync"
 
@@ -15,7 +16,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
-	"github.com/minio/crc64nvme"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
@@ -108,35 +108,131 @@ func (e *Engine) putWhole(ctx context.Context, key, contentType string, r io.Rea
 		}
 		r = bytes.NewReader(data)
 	}
-	crc, err := e.checksum(r, size)
+	put := wholePut{engine: e, key: key, contentType: contentType, r: r, size: size, unchanged: unchanged, progress: progress, slot: slot}
+	c := e.uploadCRC()
+	object, err := put.with(ctx, c)
+	if c.name == crc32IEEE().name || err == nil && object.Verified != "" || err != nil && !refusesChecksum(err) {
+		return object, err
+	}
+	return put.again(ctx, object, err)
+}
+
+// wholePut is one file or stream that goes as a single PutObject.
+type wholePut struct {
+	engine           *Engine
+	key, contentType string
+	r                io.ReaderAt
+	size             int64
+	unchanged        func() error
+	progress         Progress
+	slot             *limit.Slot
+}
+
+// with puts the object with a checksum of kind c. The object is Verified only if the server says
+// that it has compared the checksum.
+func (p *wholePut) with(ctx context.Context, c crc) (Object, error) {
+	e := p.engine
+	crc, err := e.checksum(c, p.r, p.size)
 	if err != nil {
 		return Object{}, &UploadError{Err: err}
 	}
-	sum := crc64NVME().encode(crc)
-	var etag string
-	outcome, err := e.send(ctx, slot, r, size, progress, func(ctx context.Context, body io.ReadSeeker) error {
-		out, err := e.S3.PutObject(ctx, &s3.PutObjectInput{
-			Bucket: &e.Bucket, Key: &key, Body: body,
-			ContentLength: &size, ContentType: &contentType, ChecksumCRC64NVME: &sum,
-		}, once)
+	sum := c.encode(crc)
+	object := Object{Size: p.size}
+	outcome, err := e.send(ctx, p.slot, p.r, p.size, p.progress, func(ctx context.Context, body io.ReadSeeker) error {
+		in := &s3.PutObjectInput{Bucket: &e.Bucket, Key: &p.key, Body: body, ContentLength: &p.size, ContentType: &p.contentType}
+		in.ChecksumCRC64NVME, in.ChecksumCRC32 = c.fields(sum)
+		out, err := e.S3.PutObject(ctx, in, once)
 		if err != nil {
-			return errors.Join(err, changedOnly(unchanged))
+			return errors.Join(err, changedOnly(p.unchanged))
 		}
-		etag = aws.ToString(out.ETag)
+		object.ETag = aws.ToString(out.ETag)
+		if c.held(out.ChecksumCRC64NVME, out.ChecksumCRC32) == sum {
+			object.Verified = c.name
+		}
 		return nil
 	})
 	if err == nil {
-		if err = unchanged(); err != nil {
+		if err = p.unchanged(); err != nil {
 			return Object{}, &UploadError{Err: err, Outcome: Written}
 		}
-		return Object{Size: size, ETag: etag, Verified: "CRC64NVME"}, nil
+		return object, nil
 	}
 	if outcome == Unknown {
-		if object, ok := e.confirm(ctx, key, size, sum); ok {
+		if object, ok := e.confirm(ctx, p.key, p.size, c, sum); ok {
 			return object, nil
 		}
 	}
 	return Object{}, &UploadError{Err: err, Outcome: outcome}
+}
+
+// again puts the object with a CRC-32, after the server has refused the CRC-64/NVME or taken the body
+// without a word of it. One request at a time does so: where the server turns out to know no CRC-32
+// either, the others need not be sent again.
+func (p *wholePut) again(ctx context.Context, object Object, err error) (Object, error) {
+	e := p.engine
+	e.probe.Lock()
+	defer e.probe.Unlock()
+	if err == nil && e.noCRC32.Load() {
+		return object, nil
+	}
+	if err == nil {
+		p.progress.add(-p.size)
+	}
+	again, againErr := p.with(ctx, crc32IEEE())
+	switch {
+	case againErr == nil:
+		e.noCRC64NVME.Store(true)
+		e.noCRC32.Store(again.Verified == "")
+	case err != nil:
+		return Object{}, err // it was not for the checksum
+	}
+	if failed, ok := errors.AsType[*UploadError](againErr); ok && failed.Outcome == NotWritten {
+		failed.Outcome = Written // by the first
+	}
+	return again, againErr
+}
+
+// uploadCRC is the checksum that bodies are sent with: CRC-64/NVME, and CRC-32 where the server was
+// found not to know it. S3 has had the former since December 2024, many other servers have not.
+func (e *Engine) uploadCRC() crc {
+	if e.noCRC64NVME.Load() {
+		return crc32IEEE()
+	}
+	return crc64NVME()
+}
+
+// fields returns the checksum sum for the field of a request that is of its kind.
+func (c crc) fields(sum string) (crc64nvme, crc32 *string) {
+	if c.name == crc32IEEE().name {
+		return nil, &sum
+	}
+	return &sum, nil
+}
+
+// held returns the one of an answer's checksums that is of kind c.
+func (c crc) held(crc64nvme, crc32 *string) string {
+	if c.name == crc32IEEE().name {
+		return aws.ToString(crc32)
+	}
+	return aws.ToString(crc64nvme)
+}
+
+// refusesChecksum reports whether a server may mean that it does not know the kind of checksum.
+// What else it may mean shows when the request is repeated with another kind.
+func refusesChecksum(err error) bool {
+	status := StatusOf(err)
+	if status != http.StatusBadRequest && status != http.StatusNotImplemented {
+		return false
+	}
+	api, ok := errors.AsType[smithy.APIError](err)
+	if !ok {
+		return true
+	}
+	switch api.ErrorCode() {
+	case "BadDigest", "XAmzContentChecksumMismatch", "EntityTooLarge", "IncompleteBody", "RequestTimeout", "ExpiredToken":
+		return false
+	}
+	return true
 }
 
 // smallest is the size up to which a file is read into memory at once, in bytes.
@@ -144,24 +240,24 @@ const smallest = 64 << 10
 
 // confirm asks whether an upload whose answer was lost has succeeded: the object is there with
 // the very size and checksum.
-func (e *Engine) confirm(ctx context.Context, key string, size int64, sum string) (Object, bool) {
+func (e *Engine) confirm(ctx context.Context, key string, size int64, c crc, sum string) (Object, bool) {
 	if ctx.Err() != nil {
 		return Object{}, false
 	}
 	out, err := e.S3.HeadObject(ctx, &s3.HeadObjectInput{
 		Bucket: &e.Bucket, Key: &key, ChecksumMode: types.ChecksumModeEnabled,
 	})
-	if err != nil || aws.ToInt64(out.ContentLength) != size || aws.ToString(out.ChecksumCRC64NVME) != sum {
+	if err != nil || aws.ToInt64(out.ContentLength) != size || c.held(out.ChecksumCRC64NVME, out.ChecksumCRC32) != sum {
 		return Object{}, false
 	}
-	return Object{Size: size, ETag: aws.ToString(out.ETag), Verified: "CRC64NVME"}, true
+	return Object{Size: size, ETag: aws.ToString(out.ETag), Verified: c.name}, true
 }
 
 // checksum reads size bytes of r. Fewer are ErrChanged.
-func (e *Engine) checksum(r io.ReaderAt, size int64) (uint64, error) {
+func (e *Engine) checksum(c crc, r io.ReaderAt, size int64) (uint64, error) {
 	buf := e.copyBuffer(size)
 	defer e.giveBack(buf)
-	hash := crc64nvme.New()
+	hash := c.hash()
 	n, err := io.CopyBuffer(struct{ io.Writer }{hash}, struct{ io.Reader }{io.NewSectionReader(r, 0, size)}, *buf)
 	if err != nil {
 		return 0, err
@@ -169,7 +265,7 @@ func (e *Engine) checksum(r io.ReaderAt, size int64) (uint64, error) {
 	if n != size {
 		return 0, ErrChanged
 	}
-	return hash.Sum64(), nil
+	return c.of(hash), nil
 }
 
 // part is one part to be sent. Its number counts from 1.
@@ -270,21 +366,11 @@ func streamParts(r io.Reader, first []byte) parts {
 func (e *Engine) multipart(ctx context.Context, key, contentType string, next parts,
 	unchanged func() error, progress Progress,
 ) (Object, error) {
-	createCtx, cancel := Outlive(ctx)
-	created, err := e.S3.CreateMultipartUpload(createCtx, &s3.CreateMultipartUploadInput{
-		Bucket: &e.Bucket, Key: &key, ContentType: &contentType,
-		ChecksumAlgorithm: types.ChecksumAlgorithmCrc64nvme, ChecksumType: types.ChecksumTypeFullObject,
-	})
-	cancel()
+	upload, err := e.create(ctx, key, contentType)
 	if err != nil {
-		// The answer may have been lost and the upload be there: find it by its key, which is ours.
-		failure := &UploadError{Err: cmp.Or(ctx.Err(), err)}
-		if !refused(err) {
-			failure.Leftover = e.AbortUploads(ctx, key)
-		}
-		return Object{}, failure
+		return Object{}, err
 	}
-	upload := &multipartUpload{engine: e, key: key, id: created.UploadId, progress: progress}
+	upload.progress = progress
 	object, outcome, err := upload.run(ctx, next, unchanged)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -295,10 +381,53 @@ func (e *Engine) multipart(ctx context.Context, key, contentType string, next pa
 	return object, nil
 }
 
+// create begins a multipart upload, with the checksum that the server knows.
+func (e *Engine) create(ctx context.Context, key, contentType string) (*multipartUpload, error) {
+	c := e.uploadCRC()
+	upload, err := e.createWith(ctx, key, contentType, c)
+	if c.name == crc32IEEE().name || err == nil && upload.known || err != nil && !refusesChecksum(err) {
+		return upload, err
+	}
+	if err == nil {
+		if err := upload.abort(ctx); err != nil {
+			return nil, &UploadError{Err: err, Leftover: err}
+		}
+	}
+	again, againErr := e.createWith(ctx, key, contentType, crc32IEEE())
+	switch {
+	case againErr == nil:
+		e.noCRC64NVME.Store(true)
+	case err != nil:
+		return nil, err // it was not for the checksum
+	}
+	return again, againErr
+}
+
+func (e *Engine) createWith(ctx context.Context, key, contentType string, c crc) (*multipartUpload, error) {
+	in := &s3.CreateMultipartUploadInput{Bucket: &e.Bucket, Key: &key, ContentType: &contentType}
+	if in.ChecksumAlgorithm = types.ChecksumAlgorithm(c.name); c.name == crc64NVME().name {
+		in.ChecksumType = types.ChecksumTypeFullObject
+	}
+	createCtx, cancel := Outlive(ctx)
+	defer cancel()
+	created, err := e.S3.CreateMultipartUpload(createCtx, in)
+	if err != nil {
+		// The answer may have been lost and the upload be there: find it by its key, which is ours.
+		failure := &UploadError{Err: cmp.Or(ctx.Err(), err)}
+		if !refused(err) {
+			failure.Leftover = e.AbortUploads(ctx, key)
+		}
+		return nil, failure
+	}
+	return &multipartUpload{engine: e, key: key, id: created.UploadId, crc: c, known: string(created.ChecksumAlgorithm) == c.name}, nil
+}
+
 type multipartUpload struct {
 	engine   *Engine
 	key      string
 	id       *string
+	crc      crc
+	known    bool // the server said that it knows crc
 	progress Progress
 
 	mu   sync.Mutex
@@ -353,25 +482,25 @@ func changedOnly(unchanged func() error) error {
 
 func (u *multipartUpload) sendPart(ctx context.Context, slot *limit.Slot, p part) error {
 	e := u.engine
-	crc, err := e.checksum(p.data, p.size)
+	crc, err := e.checksum(u.crc, p.data, p.size)
 	if err != nil {
 		return err
 	}
-	sum := crc64NVME().encode(crc)
+	sum := u.crc.encode(crc)
 	_, err = e.send(ctx, slot, p.data, p.size, u.progress, func(ctx context.Context, body io.ReadSeeker) error {
-		out, err := e.S3.UploadPart(ctx, &s3.UploadPartInput{
-			Bucket: &e.Bucket, Key: &u.key, UploadId: u.id, PartNumber: &p.number,
-			Body: body, ContentLength: &p.size, ChecksumCRC64NVME: &sum,
-		}, once)
+		in := &s3.UploadPartInput{
+			Bucket: &e.Bucket, Key: &u.key, UploadId: u.id, PartNumber: &p.number, Body: body, ContentLength: &p.size,
+		}
+		in.ChecksumCRC64NVME, in.ChecksumCRC32 = u.crc.fields(sum)
+		out, err := e.S3.UploadPart(ctx, in, once)
 		if err != nil {
 			return err
 		}
 		u.mu.Lock()
 		defer u.mu.Unlock()
-		u.sent = append(u.sent, sentPart{
-			CompletedPart: types.CompletedPart{ETag: out.ETag, PartNumber: &p.number, ChecksumCRC64NVME: &sum},
-			size:          p.size, crc: crc,
-		})
+		done := types.CompletedPart{ETag: out.ETag, PartNumber: &p.number}
+		done.ChecksumCRC64NVME, done.ChecksumCRC32 = u.crc.fields(sum)
+		u.sent = append(u.sent, sentPart{CompletedPart: done, size: p.size, crc: crc})
 		return nil
 	})
 	if err != nil {
@@ -388,24 +517,32 @@ func (u *multipartUpload) complete(ctx context.Context) (Object, Outcome, error)
 	completed := make([]types.CompletedPart, len(u.sent))
 	for i, p := range u.sent {
 		completed[i] = p.CompletedPart
-		crc = crc64NVME().combine(crc, p.crc, p.size)
+		crc = u.crc.combine(crc, p.crc, p.size)
 		size += p.size
 	}
-	sum := crc64NVME().encode(crc)
-	out, err := e.S3.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
-		Bucket: &e.Bucket, Key: &u.key, UploadId: u.id,
-		MultipartUpload:   &types.CompletedMultipartUpload{Parts: completed},
-		ChecksumCRC64NVME: &sum, ChecksumType: types.ChecksumTypeFullObject, MpuObjectSize: &size,
-	})
+	sum := u.crc.encode(crc)
+	in := &s3.CompleteMultipartUploadInput{
+		Bucket: &e.Bucket, Key: &u.key, UploadId: u.id, MultipartUpload: &types.CompletedMultipartUpload{Parts: completed},
+	}
+	if u.crc.name == crc64NVME().name {
+		// Servers that know no CRC-64/NVME know no CRC-32 of the full object either, only one of
+		// those of the parts.
+		in.ChecksumCRC64NVME, in.ChecksumType, in.MpuObjectSize = &sum, types.ChecksumTypeFullObject, &size
+	}
+	out, err := e.S3.CompleteMultipartUpload(ctx, in)
 	if err != nil {
 		// The SDK tries again by itself: a refusal may answer the second try of a call whose
 		// first one succeeded.
-		if object, ok := e.confirm(ctx, u.key, size, sum); ok {
+		if object, ok := e.confirm(ctx, u.key, size, u.crc, sum); ok {
 			return object, Written, nil
 		}
 		return Object{}, Unknown, err
 	}
-	return Object{Size: size, ETag: aws.ToString(out.ETag), Verified: "CRC64NVME"}, Written, nil
+	object := Object{Size: size, ETag: aws.ToString(out.ETag)}
+	if u.known {
+		object.Verified = u.crc.name
+	}
+	return object, Written, nil
 }
 
 // abort removes the multipart upload with its parts, also after ctx has ended.
