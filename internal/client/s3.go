@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -49,8 +50,16 @@ func HTTPClient(stall time.Duration, dial DialFunc) *awshttp.BuildableClient {
 		t.Protocols = new(http.Protocols)
 		t.Protocols.SetHTTP1(true)
 		t.DisableCompression = true
-		t.WriteBufferSize = 256 << 10
-		t.ReadBufferSize = 256 << 10
+		// The SDK's transport offers HTTP/2 in the TLS handshake all the same: a server that takes it up
+		// would then speak what this one does not understand.
+		t.TLSNextProto = make(map[string]func(string, *tls.Conn) http.RoundTripper)
+		if t.TLSClientConfig == nil {
+			t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+		}
+		t.TLSClientConfig.NextProtos = []string{"http/1.1"}
+		// Each of some hundred connections has two of them.
+		t.WriteBufferSize = 32 << 10
+		t.ReadBufferSize = 32 << 10
 	})
 }
 
