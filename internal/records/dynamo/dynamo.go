@@ -80,13 +80,18 @@ type API interface {
 type Table struct {
 	client API
 	name   string
+	batch  *batcher // nil: every write is a request of its own
 }
 
 var _ records.Table = (*Table)(nil)
 
 // New returns the table of that name. It makes no request.
 func New(client API, table string) *Table {
-	return &Table{client: client, name: table}
+	t := &Table{client: client, name: table}
+	if b, ok := client.(BatchAPI); ok {
+		t.batch = &batcher{table: t, client: b, fewest: 2}
+	}
+	return t
 }
 
 // The conditions of docs/contract.md, "The transitions". An attribute that holds NULL exists,
@@ -122,6 +127,14 @@ func (t *Table) Create(ctx context.Context, r records.Record) error {
 	if made.Meta != "" {
 		item["meta"] = text(made.Meta)
 	}
+	batched, done := t.batch.do(ctx, t.insert(made.ID, item))
+	defer done()
+	switch {
+	case batched.carriedOut:
+		return nil
+	case batched.err != nil:
+		return fmt.Errorf("create file %q: %w", r.ID, batched.err)
+	}
 	var sent int
 	for range maxTries {
 		_, err := t.client.PutItem(ctx, &dynamodb.PutItemInput{
@@ -138,7 +151,7 @@ func (t *Table) Create(ctx context.Context, r records.Record) error {
 			return fmt.Errorf("create file %q: %w", r.ID, err)
 		}
 		if found {
-			if sent > 1 && isPlaceholder(current, made) {
+			if batched.sent+sent > 1 && isPlaceholder(current, made) {
 				return nil
 			}
 			return &records.TransitionError{ID: r.ID, Reason: records.ErrExists, Current: current}
@@ -166,9 +179,14 @@ func (t *Table) Uploaded(ctx context.Context, id string, u records.Upload) (reco
 		values:    uploadValues(u),
 		checks:    []check{records.NotDeleted},
 	}
+	set := []assignment{{"uploaded_at", w.values[":uploaded"]}, {"type", w.values[":type"]}, {"size", w.values[":size"]}}
+	condition := "deleted_at IS MISSING"
 	if u.Store {
 		w.set += ", stored_at = if_not_exists(stored_at, :uploaded)"
+		set = append(set, assignment{"stored_at", w.values[":uploaded"]})
+		condition += " AND stored_at IS MISSING" // else it is written by itself, and keeps its time
 	}
+	w.batched = t.updating(id, set, condition)
 	return t.update(ctx, id, w)
 }
 
@@ -213,6 +231,8 @@ func (t *Table) Store(ctx context.Context, id string, at records.Stamp, missing 
 		condition: and(exists, notDeleted, isUploaded),
 		values:    map[string]types.AttributeValue{":at": text(at)},
 		checks:    []check{records.NotDeleted, records.IsUploaded},
+		batched: t.updating(id, []assignment{{"stored_at", text(at)}},
+			"deleted_at IS MISSING AND uploaded_at IS NOT MISSING AND stored_at IS MISSING"),
 	})
 }
 
@@ -225,6 +245,8 @@ func (t *Table) Delete(ctx context.Context, id string, at records.Stamp) (record
 		set:       "deleted_at = if_not_exists(deleted_at, :at)",
 		condition: exists,
 		values:    map[string]types.AttributeValue{":at": text(at)},
+		// A file that is deleted already is written by itself, and keeps its time.
+		batched: t.updating(id, []assignment{{"deleted_at", text(at)}}, "deleted_at IS MISSING"),
 	})
 }
 
@@ -242,6 +264,8 @@ func (t *Table) Expire(ctx context.Context, id string, at, uploadedBefore record
 		own: func(r records.Record) bool {
 			return r.DeletedAt == at && !r.StoredAt.IsSet() && due(r) == nil
 		},
+		batched: t.updating(id, []assignment{{"deleted_at", text(at)}},
+			"deleted_at IS MISSING AND stored_at IS MISSING AND uploaded_at < ?", text(uploadedBefore)),
 	})
 }
 
@@ -303,11 +327,25 @@ type write struct {
 	// own reports whether a refused write, sent more than once, has made the record itself. nil:
 	// its condition cannot fail on its own result.
 	own func(records.Record) bool
+	// batched is the same write, or one with a stronger condition, for a batch; the zero value: none.
+	batched statement
 }
 
 func (t *Table) update(ctx context.Context, id string, w write) (records.Record, error) {
 	if !canBeKey(id) {
 		return records.Record{}, records.Refusal(id, false, records.Record{})
+	}
+	var batched outcome
+	if w.batched.text != "" {
+		var done func()
+		batched, done = t.batch.do(ctx, w.batched)
+		defer done()
+		switch {
+		case batched.carriedOut:
+			return batched.record, nil
+		case batched.err != nil:
+			return records.Record{}, fmt.Errorf("write file %q: %w", id, batched.err)
+		}
 	}
 	var sent int
 	var written records.Record
@@ -328,7 +366,7 @@ func (t *Table) update(ctx context.Context, id string, w write) (records.Record,
 		written = decode(out.Attributes)
 		return nil
 	}, func(current records.Record, found bool) bool {
-		if !found || w.own == nil || sent <= 1 || !w.own(current) {
+		if !found || w.own == nil || batched.sent+sent <= 1 || !w.own(current) {
 			return false
 		}
 		written = current
