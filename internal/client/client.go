@@ -70,18 +70,36 @@ func InOrder[T, R any](ctx context.Context, items []T, limit int, f func(context
 
 		// Results wait here for those before them: a few more than there are workers, so that one
 		// slow item does not hold up the others, and not as many as there are items.
+		type job struct {
+			item   T
+			result chan R
+		}
 		queue := make(chan chan R, 4*limit)
-		slots := make(chan struct{}, limit)
+		jobs := make(chan job)
+		work := func(j job) {
+			for ok := true; ok; j, ok = <-jobs {
+				j.result <- f(ctx, j.item)
+			}
+		}
 		running.Go(func() {
 			defer close(queue)
+			defer close(jobs)
+			workers := 0
 			for _, item := range items {
-				slots <- struct{}{}
-				result := make(chan R, 1)
-				queue <- result
-				running.Go(func() {
-					defer func() { <-slots }()
-					result <- f(ctx, item)
-				})
+				j := job{item, make(chan R, 1)}
+				queue <- j.result
+				// Workers go on with the next item, since their stacks have grown to what a call of the SDK
+				// takes; there are no more of them than are of use.
+				select {
+				case jobs <- j:
+				default:
+					if workers == limit {
+						jobs <- j
+						continue
+					}
+					workers++
+					running.Go(func() { work(j) })
+				}
 			}
 		})
 		// However the caller stops, the rest is gone through.

@@ -204,12 +204,13 @@ func (e *Engine) backoff(try int) time.Duration {
 }
 
 // copyBufferSize is how much is read, hashed and written at once, in bytes: the 32 KiB of io.Copy
-// cost two to three times the CPU (docs/performance.md).
-const copyBufferSize = 1 << 20
+// cost two to three times the CPU (docs/performance.md), and what is larger than the processor's
+// second cache is read from memory once more.
+const copyBufferSize = 256 << 10
 
 // copyBuffer returns a buffer for copying and hashing size bytes, to be given back with giveBack.
 func (e *Engine) copyBuffer(size int64) *[]byte {
-	if size <= copyBufferSize/16 {
+	if size <= copyBufferSize/4 {
 		b := make([]byte, max(size, 1))
 		return &b
 	}
