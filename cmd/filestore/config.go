@@ -230,7 +230,11 @@ func (a *app) openAWS(ctx context.Context, s settings) (*filestore, error) {
 	if err != nil {
 		return nil, &usageError{err: fmt.Errorf("AWS configuration: %w", err)}
 	}
-	database := dynamodb.NewFromConfig(cfg, func(o *dynamodb.Options) { o.Region, o.BaseEndpoint = a.place(o.Region, o.BaseEndpoint) })
+	var c *client.Client
+	database := dynamodb.NewFromConfig(cfg, func(o *dynamodb.Options) {
+		o.Region, o.BaseEndpoint = a.place(o.Region, o.BaseEndpoint)
+		o.Retryer = client.TellThrottled(client.NewRetryer(), func() { c.Transfer.Throttled() })
+	})
 	api := client.NewS3(cfg, func(o *s3.Options) { o.Region, o.BaseEndpoint = a.place(o.Region, o.BaseEndpoint) })
 	region, endpoint := api.Options().Region, aws.ToString(api.Options().BaseEndpoint)
 	if region == "" || database.Options().Region == "" {
@@ -242,7 +246,7 @@ func (a *app) openAWS(ctx context.Context, s settings) (*filestore, error) {
 	if _, err := client.Credentials(ctx, cfg.Credentials); err != nil {
 		return nil, err
 	}
-	c := a.newClient(s, s.bucket, api, func(ctx context.Context) (presign.Signer, error) {
+	c = a.newClient(s, s.bucket, api, func(ctx context.Context) (presign.Signer, error) {
 		creds, err := client.Credentials(ctx, cfg.Credentials)
 		if err != nil {
 			return presign.Signer{}, err

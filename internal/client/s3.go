@@ -138,3 +138,27 @@ func NewRetryer() aws.Retryer {
 		})
 	})
 }
+
+// TellThrottled returns r, which calls told before it tries again what a service has throttled.
+func TellThrottled(r aws.Retryer, told func()) aws.Retryer { return &throttleTeller{r, told} }
+
+type throttleTeller struct {
+	aws.Retryer
+	told func()
+}
+
+// RetryDelay implements [aws.Retryer].
+func (t *throttleTeller) RetryDelay(attempt int, err error) (time.Duration, error) {
+	if retry.IsErrorThrottles(retry.DefaultThrottles).IsErrorThrottle(err).Bool() {
+		t.told()
+	}
+	return t.Retryer.RetryDelay(attempt, err)
+}
+
+// GetAttemptToken implements [aws.RetryerV2], which the adaptive mode needs.
+func (t *throttleTeller) GetAttemptToken(ctx context.Context) (func(error) error, error) {
+	if v2, ok := t.Retryer.(aws.RetryerV2); ok {
+		return v2.GetAttemptToken(ctx)
+	}
+	return t.GetInitialToken(), nil
+}

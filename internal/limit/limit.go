@@ -37,6 +37,7 @@ type Limiter struct {
 	previous int     // the bound before the last raise; 0: no raise to be judged
 	climbing bool    // the first climb, by doubling
 	hold     int     // windows until the next try
+	foreign  int     // requests still to be answered before Throttled counts again
 	epoch    int     // counts cuts: requests begun before the last one do not cut again
 }
 
@@ -118,12 +119,27 @@ func (s *Slot) Throttled() {
 	s.epoch = l.epoch
 }
 
+// Throttled says that a service which the same work needs, and which takes no slots, asks for fewer
+// requests. It counts once for all that were in flight together.
+func (l *Limiter) Throttled() {
+	l.mu.Lock()
+	if l.foreign > 0 {
+		l.mu.Unlock()
+		return
+	}
+	l.foreign = max(1, l.inFlight)
+	slot := &Slot{l, l.epoch}
+	l.mu.Unlock()
+	slot.Throttled()
+}
+
 // Release gives the slot back after a request that has moved bytes.
 func (s *Slot) Release(bytes int64) {
 	l := s.limiter
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.inFlight--
+	l.foreign = max(0, l.foreign-1)
 	if !l.fixed {
 		l.measure(bytes)
 	}

@@ -185,3 +185,30 @@ func BenchmarkAcquire(b *testing.B) {
 		}
 	})
 }
+
+// A service beside, that takes no slots, lowers the bound once for all that were in flight when it
+// began to complain.
+func TestThrottledByAnotherService(t *testing.T) {
+	l := limit.New(64, 4, 256)
+	var slots []*limit.Slot
+	for range 10 {
+		slot, err := l.Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		slots = append(slots, slot)
+	}
+	for range 10 {
+		l.Throttled()
+	}
+	if got := l.Limit(); got != 32 {
+		t.Errorf("after the first complaints %d may be in flight, want 32", got)
+	}
+	for _, slot := range slots {
+		slot.Release(0)
+	}
+	l.Throttled()
+	if got := l.Limit(); got != 16 {
+		t.Errorf("after the next one %d may be in flight, want 16", got)
+	}
+}

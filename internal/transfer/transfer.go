@@ -163,6 +163,10 @@ func (e *Engine) FilesAtOnce() int {
 	return e.limiter(0).Highest()
 }
 
+// Throttled tells that the table of records asks for fewer requests: each small file needs two of
+// its writes, so that fewer files in flight are what lowers them.
+func (e *Engine) Throttled() { e.limiter(0).Throttled() }
+
 // limiter returns what bounds the requests for so many bytes.
 func (e *Engine) limiter(size int64) *limit.Limiter {
 	e.limits.Do(func() {
