@@ -367,8 +367,8 @@ func (f *filestore) insert(t testing.TB, rs []records.Record) {
 	}
 	for _, r := range rs {
 		if _, err := tx.ExecContext(t.Context(), `INSERT INTO files
-			(id, name, type, size, meta, created_at, uploaded_at, stored_at, deleted_at) VALUES (?,?,?,?,?,?,?,?,?)`,
-			r.ID, r.Name, null(r.Type), r.Size, null(r.Meta),
+			(id, name, type, size, meta, fingerprint, created_at, uploaded_at, stored_at, deleted_at) VALUES (?,?,?,?,?,?,?,?,?,?)`,
+			r.ID, r.Name, null(r.Type), r.Size, null(r.Meta), null(r.Fingerprint),
 			null(string(r.CreatedAt)), null(string(r.UploadedAt)), null(string(r.StoredAt)), null(string(r.DeletedAt))); err != nil {
 			t.Fatal(err)
 		}
