@@ -239,13 +239,15 @@ type fileJSON struct {
 	Verified   string          `json:"verified,omitempty"`  // the checksum that was compared
 	URL        string          `json:"url,omitempty"`
 	URLExpires string          `json:"url_expires_at,omitempty"`
+	Content    string          `json:"fingerprint,omitempty"` // its fingerprint, as the record has it
+	Existing   bool            `json:"existing,omitempty"`    // an upload that had nothing to send
 }
 
 func newFileJSON(r records.Record) fileJSON {
 	f := fileJSON{
 		ID: r.ID, Name: r.Name, Type: r.Type, State: r.State(), Malformed: r.Malformed(),
 		CreatedAt: stamp(r.CreatedAt).machine, UploadedAt: stamp(r.UploadedAt).machine,
-		StoredAt: stamp(r.StoredAt).machine, DeletedAt: stamp(r.DeletedAt).machine,
+		StoredAt: stamp(r.StoredAt).machine, DeletedAt: stamp(r.DeletedAt).machine, Content: r.Fingerprint,
 	}
 	if r.Size >= 0 {
 		f.Size = &r.Size
