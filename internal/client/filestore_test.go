@@ -646,6 +646,7 @@ func TestOperations(t *testing.T) {
 			{"info: order", testInfoOrder},
 			{"info: malformed records", testInfoMalformed},
 			{"info: URLs", testInfoURLs},
+			{"info: checksums", testInfoChecksums},
 			{"download", testDownload},
 			{"download of what is wrong", testDownloadWrong},
 			{"delete", testDelete},
