@@ -16,6 +16,7 @@ type infoOptions struct {
 	deleted   bool
 	nonStored bool
 	expires   duration
+	checksum  bool
 }
 
 func newInfoCmd(a *app) *cobra.Command {
@@ -27,9 +28,13 @@ func newInfoCmd(a *app) *cobra.Command {
 download them, and with the time at which that URL ends.
 
 Without flags only stored files are shown. The order is that of the ids; an id that is given
-twice is shown once. With "-" ids are read from standard input, one a line.`,
+twice is shown once. With "-" ids are read from standard input, one a line.
+
+With --checksum the checksum that S3 holds of each file is shown too. Each object is asked for
+then, so that one that is missing, or has another size than the record says, is an error.`,
 		Example: `  filestore info 3p1xk0s9d2mfa7qz
   filestore info --nonstored --deleted --json - < ids
+  filestore info --checksum 3p1xk0s9d2mfa7qz
   curl -OJ "$(filestore info --expires 10m --json 3p1xk0s9d2mfa7qz | jq -r .url)"`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.args = args
@@ -39,6 +44,7 @@ twice is shown once. With "-" ids are read from standard input, one a line.`,
 	cmd.Flags().BoolVar(&opts.deleted, "deleted", false, "show deleted files too")
 	cmd.Flags().BoolVar(&opts.nonStored, "nonstored", false, "show files that are not stored too")
 	cmd.Flags().Var(&opts.expires, "expires", "lifetime of the URLs, 1s to 7d (default: --url-expiration)")
+	cmd.Flags().BoolVar(&opts.checksum, "checksum", false, "show the checksums that S3 holds, and fail for objects that are missing")
 	return cmd
 }
 
@@ -53,10 +59,16 @@ func runInfo(ctx context.Context, a *app, opts *infoOptions) (err error) {
 	}
 	defer func() { err = errors.Join(err, fs.close()) }()
 
-	a.out.columns("ID", "NAME", "SIZE", "TYPE", "STATE", "UPLOADED", "STORED", "DELETED", "META", "URL EXPIRES", "URL")
+	columns := []string{"ID", "NAME", "SIZE", "TYPE", "STATE", "UPLOADED", "STORED", "DELETED", "META", "URL EXPIRES", "URL"}
+	if opts.checksum {
+		columns = append(columns, "CHECKSUM")
+	}
+	a.out.columns(columns...)
 	var t tally
 	urls := false
-	for r := range fs.Info(ctx, ids, client.InfoOptions{Deleted: opts.deleted, NonStored: opts.nonStored, Expires: lifetime}) {
+	for r := range fs.Info(ctx, ids, client.InfoOptions{
+		Deleted: opts.deleted, NonStored: opts.nonStored, Expires: lifetime, Checksum: opts.checksum,
+	}) {
 		if r.Err != nil {
 			t.fail(r.Err)
 			a.out.fail(r.ID, "", r.Err)
@@ -68,15 +80,19 @@ func runInfo(ctx context.Context, a *app, opts *infoOptions) (err error) {
 		if bad := f.Malformed(); bad != nil {
 			a.message("warning", "%q: the record is malformed: %v", r.ID, bad)
 		}
-		a.out.add(result{
+		line := result{
 			id: r.ID,
 			cells: []cell{
 				text(r.ID), text(f.Name), size(f.Size), text(f.Type), text(string(f.State())),
 				stamp(f.UploadedAt), stamp(f.StoredAt), stamp(f.DeletedAt), text(f.Meta),
 				moment(f.URL.Expires), text(f.URL.URL),
 			},
-			json: newFileJSON(f.Record).withURL(f.URL),
-		})
+			json: newFileJSON(f.Record).withURL(f.URL).withChecksum(f.Checksum),
+		}
+		if opts.checksum {
+			line.cells = append(line.cells, checksum(f.Checksum))
+		}
+		a.out.add(line)
 	}
 	if urls {
 		a.noteUnserved(fs)

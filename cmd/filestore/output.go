@@ -239,13 +239,16 @@ type fileJSON struct {
 	Verified   string          `json:"verified,omitempty"`  // the checksum that was compared
 	URL        string          `json:"url,omitempty"`
 	URLExpires string          `json:"url_expires_at,omitempty"`
+	Content    string          `json:"fingerprint,omitempty"` // its fingerprint, as the record has it
+	Existing   bool            `json:"existing,omitempty"`    // an upload that had nothing to send
+	Checksum   *checksumJSON   `json:"checksum,omitempty"`    // that S3 holds
 }
 
 func newFileJSON(r records.Record) fileJSON {
 	f := fileJSON{
 		ID: r.ID, Name: r.Name, Type: r.Type, State: r.State(), Malformed: r.Malformed(),
 		CreatedAt: stamp(r.CreatedAt).machine, UploadedAt: stamp(r.UploadedAt).machine,
-		StoredAt: stamp(r.StoredAt).machine, DeletedAt: stamp(r.DeletedAt).machine,
+		StoredAt: stamp(r.StoredAt).machine, DeletedAt: stamp(r.DeletedAt).machine, Content: r.Fingerprint,
 	}
 	if r.Size >= 0 {
 		f.Size = &r.Size
@@ -259,6 +262,28 @@ func newFileJSON(r records.Record) fileJSON {
 		}
 	}
 	return f
+}
+
+// checksumJSON is a checksum of an object in JSON.
+type checksumJSON struct {
+	Algorithm string `json:"algorithm"`
+	Value     string `json:"value"`
+	Type      string `json:"type"`
+}
+
+func (f fileJSON) withChecksum(c transfer.Checksum) fileJSON {
+	if c != (transfer.Checksum{}) {
+		f.Checksum = new(checksumJSON(c))
+	}
+	return f
+}
+
+// checksum shows a checksum with its algorithm. That of parts has their number behind a dash.
+func checksum(c transfer.Checksum) cell {
+	if c == (transfer.Checksum{}) {
+		return cell{}
+	}
+	return text(c.Algorithm + ":" + c.Value)
 }
 
 func (f fileJSON) withURL(u presign.URL) fileJSON {

@@ -28,6 +28,8 @@ type uploadOptions struct {
 	meta      []string
 	store     bool
 	recursive bool
+	key       string
+	renew     bool
 }
 
 func newUploadCmd(a *app) *cobra.Command {
@@ -40,9 +42,16 @@ once.
 
 An upload that fails or is interrupted leaves nothing behind. Where one of several files
 fails, the others still go. With "-" the content is read from standard input. The type is
-taken from the extension, else from the first bytes.`,
+taken from the extension, else from the first bytes.
+
+With --idempotency-key, for one file at a time, an upload can be said again: the same key and
+content give the same id, on every machine, and what is there is not sent again. The same key
+with other content is a conflict (exit status 6). Where the file has expired or was deleted,
+that is said (4), and --renew makes a new one. Name, type and metadata stay those of the first
+run, and a temporary file does not live longer for it: --store keeps it.`,
 		Example: `  filestore upload report.pdf
   filestore upload --store --meta branch=main --meta commit=4f2a91c dist/*.tar.gz
+  filestore upload --store --idempotency-key "$CI_COMMIT_SHA-app.tar.gz" app.tar.gz
   filestore upload -r photos
   pg_dump shop | gzip | filestore upload --name shop.sql.gz -`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -56,6 +65,8 @@ taken from the extension, else from the first bytes.`,
 	flags.StringArrayVar(&opts.meta, "meta", nil, "metadata as `key=value`; may be repeated")
 	flags.BoolVar(&opts.store, "store", false, "store at once")
 	flags.BoolVarP(&opts.recursive, "recursive", "r", false, "upload what is in directories; the path goes into meta.path")
+	flags.StringVar(&opts.key, "idempotency-key", "", "the same `key` and content give the same file, however often it is said")
+	flags.BoolVar(&opts.renew, "renew", false, "make a new file where that of the key has expired or was deleted")
 	opts.register(cmd)
 	return cmd
 }
@@ -94,6 +105,9 @@ func runUpload(ctx context.Context, a *app, opts *uploadOptions) (err error) {
 	if opts.name != "" && len(sources) > 1 {
 		return usagef("", "--name is for a single file, and %d match", len(sources))
 	}
+	if opts.key != "" && len(sources) > 1 {
+		return usagef(keyLoop, "--idempotency-key is for a single file, and %d match", len(sources))
+	}
 	total, what := int64(0), fmt.Sprintf("uploading %d files", len(sources))
 	if len(sources) == 1 {
 		what = "uploading " + printable(sources[0].name)
@@ -112,21 +126,22 @@ func runUpload(ctx context.Context, a *app, opts *uploadOptions) (err error) {
 	var t tally
 	temporary := false
 	for r := range client.InOrder(ctx, sources, store.Transfer.FilesAtOnce(), func(ctx context.Context, s source) uploaded {
-		record, err := uploadOne(ctx, a, store.Client, s, opts, bar)
-		return uploaded{source: s, record: record, err: err}
+		file, err := uploadOne(ctx, a, store.Client, s, opts, bar)
+		return uploaded{source: s, Idempotent: file, err: err}
 	}) {
 		if r.err != nil {
 			t.fail(r.err)
-			a.out.fail("", r.source.path, r.err)
+			a.out.fail(opts.idOf(r.err), r.source.path, r.err)
 			continue
 		}
 		t.ok()
-		temporary = temporary || r.record.State() == records.Temporary
-		f := newFileJSON(r.record)
-		f.Path = r.source.path
+		a.noteExisting(r)
+		temporary = temporary || r.State() == records.Temporary && !r.Existing
+		f := newFileJSON(r.Record)
+		f.Path, f.Existing = r.source.path, r.Existing
 		a.out.add(result{
-			id:    r.record.ID,
-			cells: []cell{text(r.record.ID), text(r.record.Name), size(r.record.Size), text(r.record.Type), text(string(r.record.State()))},
+			id:    r.ID,
+			cells: []cell{text(r.ID), text(r.Name), size(r.Size), text(r.Type), text(string(r.State()))},
 			json:  f,
 		})
 	}
@@ -138,15 +153,60 @@ func runUpload(ctx context.Context, a *app, opts *uploadOptions) (err error) {
 }
 
 type uploaded struct {
+	client.Idempotent // of an upload without a key, Record alone
+
 	source source
-	record records.Record
 	err    error
+}
+
+// noteExisting tells what the result of an idempotent upload does not show: that nothing was sent,
+// and what the file has otherwise than was asked for.
+func (a *app) noteExisting(u uploaded) {
+	if u.Existing {
+		a.note("%q is there already, and nothing was sent", u.ID)
+	}
+	if u.Differs != nil {
+		a.message("warning", "%q keeps its own %s: another run made it", u.ID, strings.Join(u.Differs, ", "))
+	}
+}
+
+// idOf returns the id of the file that a failed upload found by its key, "" without a key.
+func (o *uploadOptions) idOf(err error) string {
+	if file, ok := errors.AsType[*client.FileError](err); ok && o.key != "" {
+		return file.ID
+	}
+	return ""
+}
+
+// keyLoop is how several files are uploaded with a key each.
+const keyLoop = `for f in FILES; do filestore upload --idempotency-key "$KEY-$f" "$f"; done`
+
+// checkKey looks at the flags of idempotent uploads.
+func (o *uploadOptions) checkKey(a *app) error {
+	switch {
+	case !a.flags.changed("idempotency-key"):
+		if o.renew {
+			return usagef("--idempotency-key KEY", "--renew needs an idempotency key")
+		}
+	case o.key == "":
+		return usagef("", "--idempotency-key is empty")
+	case len(o.key) > client.MaxIdempotencyKey:
+		return usagef("", "--idempotency-key has %d bytes, and at most %d are allowed", len(o.key), client.MaxIdempotencyKey)
+	case len(o.paths) > 1 || o.recursive:
+		return usagef(keyLoop, "--idempotency-key is for a single file")
+	case o.paths[0] == "-":
+		return usagef("write it to a file first", "--idempotency-key needs a file: standard input can't be read twice")
+	}
+	return nil
 }
 
 // check looks at the flags and returns the metadata.
 func (o *uploadOptions) check(a *app) (map[string]string, error) {
 	if len(o.paths) == 0 {
 		return nil, usagef(`"-" reads from standard input`, "no file is given")
+	}
+	if err := o.checkKey(a); err != nil {
+		return nil, err
 	}
 	named := a.flags.changed("name")
 	if named && o.name == "" {
@@ -217,6 +277,8 @@ func (o *uploadOptions) found(path string, info fs.FileInfo, err error, meta map
 	switch {
 	case err != nil:
 		return []source{{path: path, err: unreadable(err)}}
+	case info.IsDir() && o.key != "":
+		return []source{{path: path, err: usagef(keyLoop, "is a directory, and --idempotency-key is for a single file")}}
 	case info.IsDir() && !o.recursive:
 		return []source{{path: path, err: usagef("-r uploads the files in directories", "is a directory")}}
 	case info.IsDir():
@@ -291,12 +353,13 @@ func withPath(dir, path string, meta map[string]string) map[string]string {
 	return own
 }
 
-func uploadOne(ctx context.Context, a *app, c *client.Client, s source, opts *uploadOptions, bar *progress) (_ records.Record, err error) {
+func uploadOne(ctx context.Context, a *app, c *client.Client, s source, opts *uploadOptions, bar *progress) (_ client.Idempotent, err error) {
+	var none client.Idempotent
 	if s.err != nil {
-		return records.Record{}, s.err
+		return none, s.err
 	}
 	if err := ctx.Err(); err != nil {
-		return records.Record{}, err
+		return none, err
 	}
 	req := client.UploadRequest{
 		Name: s.name, Type: opts.mimeType, Meta: s.meta, Store: opts.store, Progress: bar.add,
@@ -304,17 +367,18 @@ func uploadOne(ctx context.Context, a *app, c *client.Client, s source, opts *up
 	if s.stdin {
 		head, rest, err := peek(interruptible(ctx, a.stdin))
 		if err != nil {
-			return records.Record{}, fmt.Errorf("read standard input: %w", err)
+			return none, fmt.Errorf("read standard input: %w", err)
 		}
 		req.Stream = rest
 		if req.Type == "" {
 			req.Type = mimetype.Of(s.name, head)
 		}
-		return c.Upload(ctx, req)
+		record, err := c.Upload(ctx, req)
+		return client.Idempotent{Record: record}, err
 	}
 	f, err := os.Open(s.path)
 	if err != nil {
-		return records.Record{}, unreadable(err)
+		return none, unreadable(err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	req.File = f
@@ -325,11 +389,15 @@ func uploadOne(ctx context.Context, a *app, c *client.Client, s source, opts *up
 		var head [512]byte
 		n, err := f.ReadAt(head[:], 0)
 		if err != nil && !errors.Is(err, io.EOF) {
-			return records.Record{}, err
+			return none, err
 		}
 		req.Type = mimetype.Sniff(head[:n])
 	}
-	return c.Upload(ctx, req)
+	if opts.key != "" {
+		return c.UploadIdempotent(ctx, req, opts.key, opts.renew)
+	}
+	record, err := c.Upload(ctx, req)
+	return client.Idempotent{Record: record}, err
 }
 
 // peek returns the first bytes of r, and a reader that begins with them.

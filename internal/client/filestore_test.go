@@ -367,8 +367,8 @@ func (f *filestore) insert(t testing.TB, rs []records.Record) {
 	}
 	for _, r := range rs {
 		if _, err := tx.ExecContext(t.Context(), `INSERT INTO files
-			(id, name, type, size, meta, created_at, uploaded_at, stored_at, deleted_at) VALUES (?,?,?,?,?,?,?,?,?)`,
-			r.ID, r.Name, null(r.Type), r.Size, null(r.Meta),
+			(id, name, type, size, meta, fingerprint, created_at, uploaded_at, stored_at, deleted_at) VALUES (?,?,?,?,?,?,?,?,?,?)`,
+			r.ID, r.Name, null(r.Type), r.Size, null(r.Meta), null(r.Fingerprint),
 			null(string(r.CreatedAt)), null(string(r.UploadedAt)), null(string(r.StoredAt)), null(string(r.DeletedAt))); err != nil {
 			t.Fatal(err)
 		}
@@ -632,6 +632,13 @@ func TestOperations(t *testing.T) {
 			{"upload of a file deleted meanwhile", testUploadDeleted},
 			{"upload interrupted", testUploadInterrupted},
 			{"upload interrupted at a slow server", testUploadInterruptedSlowServer},
+			{"idempotent upload", testIdempotent},
+			{"idempotent upload of other content", testIdempotentOtherContent},
+			{"idempotent upload: what a failed one left", testIdempotentTakesUp},
+			{"idempotent upload: several at once", testIdempotentTogether},
+			{"idempotent upload: renewed", testIdempotentRenew},
+			{"idempotent upload: objects that are wrong", testIdempotentDamaged},
+			{"idempotent upload of a changing file", testIdempotentChangedFile},
 			{"store", testStore},
 			{"store before the record knows of the upload", testStoreFillsIn},
 			{"store of what is gone", testStoreGone},
@@ -639,6 +646,7 @@ func TestOperations(t *testing.T) {
 			{"info: order", testInfoOrder},
 			{"info: malformed records", testInfoMalformed},
 			{"info: URLs", testInfoURLs},
+			{"info: checksums", testInfoChecksums},
 			{"download", testDownload},
 			{"download of what is wrong", testDownloadWrong},
 			{"delete", testDelete},

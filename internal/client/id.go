@@ -8,15 +8,22 @@ const (
 )
 
 // NewID returns a random id: 16 characters of a-z0-9 from a cryptographic source
-// (docs/contract.md, "The parts"). Bytes that would make some characters likelier than others
-// are thrown away. It never fails: crypto/rand ends the program where it has no randomness.
+// (docs/contract.md, "The parts"). It never fails: crypto/rand ends the program where it has no randomness.
 func NewID() string {
+	var random [idLength]byte
+	return idFrom(func() []byte {
+		_, _ = rand.Read(random[:]) // documented never to fail
+		return random[:]
+	})
+}
+
+// idFrom makes an id of the bytes that next returns, which are all equally likely. Those that would
+// make some characters likelier than others are thrown away.
+func idFrom(next func() []byte) string {
 	const fair = 256 - 256%len(idAlphabet)
 	id := make([]byte, 0, idLength)
-	var random [idLength]byte
 	for {
-		_, _ = rand.Read(random[:]) // documented never to fail
-		for _, b := range random {
+		for _, b := range next() {
 			if int(b) >= fair {
 				continue
 			}

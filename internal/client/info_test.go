@@ -2,6 +2,8 @@ package client_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -9,16 +11,21 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	types3 "github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/designfultech/filestore/internal/client"
+	"github.com/designfultech/filestore/internal/faultproxy"
 	"github.com/designfultech/filestore/internal/presign"
 	"github.com/designfultech/filestore/internal/records"
+	"github.com/designfultech/filestore/internal/transfer"
 )
 
 // Stored files are always shown, and they alone have a URL. The others are shown to who asks for
@@ -237,4 +244,90 @@ func testInfoURLs(t *testing.T, on servers) {
 			t.Error(r.Err)
 		}
 	}
+}
+
+// On demand S3 is asked what it holds of each file, and whether it holds it at all.
+func testInfoChecksums(t *testing.T, on servers) {
+	f := on.open(t)
+	var heads atomic.Int64
+	f.s3Faults.OnRequest(func(faultproxy.Request) { heads.Add(1) })
+	put := func(id string, algorithm types3.ChecksumAlgorithm) string {
+		if _, err := f.api.PutObject(t.Context(), &s3.PutObjectInput{
+			Bucket: &f.Bucket, Key: &id, Body: strings.NewReader(content), ChecksumAlgorithm: algorithm,
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	ours := f.upload(t).ID
+	heads.Store(0)
+	sha := put(f.stored(t, "sha.txt"), types3.ChecksumAlgorithmSha256)
+	missing := f.stored(t, "missing.txt")
+	f.remove(t, missing)
+	longer := f.stored(t, "longer.txt")
+	f.put(t, longer, content+content)
+	placeholder, unknown := f.placeholder(t, 0), client.NewID()
+	gone := f.raw(t, records.Record{UploadedAt: f.stamp(0), StoredAt: f.stamp(0), DeletedAt: f.stamp(0), Size: 1})
+
+	ids := []string{ours, missing, sha, placeholder, unknown, longer, gone}
+	everything := client.InfoOptions{Deleted: true, NonStored: true}
+	for r := range f.Info(t.Context(), ids, everything) {
+		if r.Err != nil && r.ID != unknown || r.Value.Checksum != (transfer.Checksum{}) {
+			t.Errorf("without being asked: %+v, %v", r.Value, r.Err)
+		}
+	}
+	if n := heads.Load(); n != 0 {
+		t.Errorf("without being asked: %d requests to S3", n)
+	}
+
+	everything.Checksum = true
+	results := slices.Collect(f.Info(t.Context(), ids, everything))
+	order, errs := errorsOf(results)
+	if !slices.Equal(order, ids) {
+		t.Errorf("results for %q, want %q", order, ids)
+	}
+	if n := heads.Load(); n != 4 {
+		t.Errorf("%d requests to S3 for 4 files that should have an object", n)
+	}
+	wantReason(t, errs[unknown], client.NotFound)
+	wantReason(t, errs[missing], client.NotFound)
+	wantReason(t, errs[longer], client.Failed)
+	if !errors.Is(errs[missing], client.ErrObjectMissing) || !errors.Is(errs[longer], transfer.ErrSize) {
+		t.Errorf("%v, %v", errs[missing], errs[longer])
+	}
+	want := map[string]transfer.Checksum{
+		ours: {Algorithm: "CRC64NVME", Value: strings.Split(f.fingerprint(t, content), ":")[1], Type: "FULL_OBJECT"},
+		sha:  {Algorithm: "SHA256", Value: sha256Of(content), Type: "FULL_OBJECT"},
+	}
+	for _, r := range results {
+		if r.Err == nil && r.Value.Checksum != want[r.ID] {
+			t.Errorf("%+v, want %+v", r.Value.Checksum, want[r.ID])
+		}
+	}
+
+	// Of more files than are looked at together, the order is still that of the ids.
+	t.Run("many", func(t *testing.T) {
+		const n = 1100
+		f := on.open(t)
+		all := make([]records.Record, n)
+		ids := make([]string, n)
+		for i := range all {
+			ids[i] = client.NewID()
+			all[i] = records.Record{ID: ids[i], Name: fmt.Sprint(i), UploadedAt: f.stamp(0), StoredAt: f.stamp(0), Size: 1}
+		}
+		f.insertAll(t, all)
+		var got []string
+		for r := range f.Info(t.Context(), ids, client.InfoOptions{Checksum: true}) {
+			wantReason(t, r.Err, client.NotFound)
+			got = append(got, r.ID)
+		}
+		if !slices.Equal(got, ids) {
+			t.Errorf("%d answers in another order than the %d ids", len(got), n)
+		}
+	})
+}
+
+func sha256Of(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return base64.StdEncoding.EncodeToString(sum[:])
 }

@@ -81,15 +81,10 @@ func (c *Client) Upload(ctx context.Context, req UploadRequest) (records.Record,
 
 // create carries out "create": a placeholder under an id that nobody has.
 func (c *Client) create(ctx context.Context, name string, meta map[string]string) (string, error) {
-	r := records.Record{Name: name, CreatedAt: c.stamp(), Size: -1}
-	if len(meta) > 0 {
-		text, err := json.Marshal(meta)
-		if err != nil {
-			return "", err
-		}
-		r.Meta = string(text)
+	r, err := newRecord(name, meta, c.stamp())
+	if err != nil {
+		return "", err
 	}
-	var err error
 	for range idAttempts {
 		r.ID = c.NewID()
 		createCtx, cancel := transfer.Outlive(ctx)
@@ -107,6 +102,19 @@ func (c *Client) create(ctx context.Context, name string, meta map[string]string
 		}
 	}
 	return "", fmt.Errorf("no free id found: %w", err)
+}
+
+// newRecord is a placeholder without an id.
+func newRecord(name string, meta map[string]string, at records.Stamp) (records.Record, error) {
+	r := records.Record{Name: name, CreatedAt: at, Size: -1}
+	if len(meta) > 0 {
+		text, err := json.Marshal(meta)
+		if err != nil {
+			return records.Record{}, err
+		}
+		r.Meta = string(text)
+	}
+	return r, nil
 }
 
 func (c *Client) send(ctx context.Context, id, mime string, req UploadRequest, stream *transfer.Stream) (transfer.Object, error) {

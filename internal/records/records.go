@@ -81,6 +81,10 @@ type Record struct {
 	Size int64  // bytes; -1 while not set
 	Meta string // a JSON object, as text; empty when not set
 
+	// Fingerprint tells the content that the file was made for from any other, for uploads with an
+	// idempotency key; empty when not set. It is compared as text.
+	Fingerprint string
+
 	CreatedAt  Stamp
 	UploadedAt Stamp
 	StoredAt   Stamp
@@ -139,7 +143,7 @@ func (r Record) Malformed() []string {
 		}
 	}
 	var names []string
-	for _, name := range []string{"name", "type", "size", "meta", "created_at", "uploaded_at", "stored_at", "deleted_at"} {
+	for _, name := range []string{"name", "type", "size", "meta", "fingerprint", "created_at", "uploaded_at", "stored_at", "deleted_at"} {
 		if bad[name] {
 			names = append(names, name)
 		}
@@ -207,8 +211,8 @@ func (f Filter) IsZero() bool { return f == Filter{} }
 //
 // Errors other than *TransitionError are those of the service behind the table.
 type Table interface {
-	// Create makes the placeholder r: ID, Name, CreatedAt and, where set, Meta; no other field
-	// is written. ErrExists when the id is taken, in whatever state.
+	// Create makes the placeholder r: ID, Name, CreatedAt and, where set, Meta and Fingerprint; no
+	// other field is written. ErrExists when the id is taken, in whatever state.
 	Create(ctx context.Context, r Record) error
 
 	// Uploaded sets uploaded_at, type and size, and with u.Store stored_at unless that is set
@@ -244,7 +248,7 @@ type Table interface {
 
 	// Scan returns the selected records, a page at a time and every page. The order is the
 	// table's own. It ends after the first error. A write made while it runs may or may not
-	// show. Pages may be empty. Meta may be left out of the records.
+	// show. Pages may be empty. Meta and Fingerprint may be left out of the records.
 	Scan(ctx context.Context, f Filter) iter.Seq2[[]Record, error]
 }
 

@@ -33,6 +33,11 @@ type File interface {
 // file must not change meanwhile: ErrChanged where its size, its modification time or the
 // checksum of a part does. Every error is an [*UploadError].
 func (e *Engine) UploadFile(ctx context.Context, key, contentType string, f File, progress Progress) (Object, error) {
+	return e.uploadFile(ctx, key, contentType, f, nil, progress)
+}
+
+// uploadFile is UploadFile; a want that is not nil makes it UploadContent.
+func (e *Engine) uploadFile(ctx context.Context, key, contentType string, f File, want *Content, progress Progress) (Object, error) {
 	before, err := f.Stat()
 	if err != nil {
 		return Object{}, &UploadError{Err: err}
@@ -52,9 +57,9 @@ func (e *Engine) UploadFile(ctx context.Context, key, contentType string, f File
 		return nil
 	}
 	if size <= e.partSize() {
-		return e.putWhole(ctx, key, contentType, f, size, unchanged, progress)
+		return e.putWhole(ctx, key, contentType, f, size, want, unchanged, progress)
 	}
-	return e.multipart(ctx, key, contentType, fileParts(f, size, e.partSize()), unchanged, progress)
+	return e.multipart(ctx, key, contentType, fileParts(f, size, e.partSize()), want, unchanged, progress)
 }
 
 // Stream is content of unknown length whose first part has been read.
@@ -83,14 +88,14 @@ func (e *Engine) OpenStream(r io.Reader) (*Stream, error) {
 func (e *Engine) UploadStream(ctx context.Context, key, contentType string, s *Stream, progress Progress) (Object, error) {
 	nothingToCheck := func() error { return nil }
 	if s.rest == nil {
-		return e.putWhole(ctx, key, contentType, bytes.NewReader(s.first), int64(len(s.first)), nothingToCheck, progress)
+		return e.putWhole(ctx, key, contentType, bytes.NewReader(s.first), int64(len(s.first)), nil, nothingToCheck, progress)
 	}
-	return e.multipart(ctx, key, contentType, streamParts(s.rest, s.first), nothingToCheck, progress)
+	return e.multipart(ctx, key, contentType, streamParts(s.rest, s.first), nil, nothingToCheck, progress)
 }
 
 // putWhole sends one PutObject.
 func (e *Engine) putWhole(ctx context.Context, key, contentType string, r io.ReaderAt, size int64,
-	unchanged func() error, progress Progress,
+	want *Content, unchanged func() error, progress Progress,
 ) (Object, error) {
 	slot, err := e.limiter(size).Acquire(ctx)
 	if err != nil {
@@ -108,7 +113,7 @@ func (e *Engine) putWhole(ctx context.Context, key, contentType string, r io.Rea
 		}
 		r = bytes.NewReader(data)
 	}
-	put := wholePut{engine: e, key: key, contentType: contentType, r: r, size: size, unchanged: unchanged, progress: progress, slot: slot}
+	put := wholePut{engine: e, key: key, contentType: contentType, r: r, size: size, want: want, unchanged: unchanged, progress: progress, slot: slot}
 	c := e.uploadCRC()
 	object, err := put.with(ctx, c)
 	if c.name == crc32IEEE().name || err == nil && object.Verified != "" || err != nil && !refusesChecksum(err) {
@@ -123,6 +128,7 @@ type wholePut struct {
 	key, contentType string
 	r                io.ReaderAt
 	size             int64
+	want             *Content // nil: whatever r holds
 	unchanged        func() error
 	progress         Progress
 	slot             *limit.Slot
@@ -133,6 +139,9 @@ type wholePut struct {
 func (p *wholePut) with(ctx context.Context, c crc) (Object, error) {
 	e := p.engine
 	crc, err := e.checksum(c, p.r, p.size)
+	if err == nil {
+		err = p.want.is(c, crc, p.size)
+	}
 	if err != nil {
 		return Object{}, &UploadError{Err: err}
 	}
@@ -364,13 +373,13 @@ func streamParts(r io.Reader, first []byte) parts {
 // multipart sends the parts in parallel and completes the upload with the checksum of the whole.
 // Whatever goes wrong, the multipart upload is aborted.
 func (e *Engine) multipart(ctx context.Context, key, contentType string, next parts,
-	unchanged func() error, progress Progress,
+	want *Content, unchanged func() error, progress Progress,
 ) (Object, error) {
-	upload, err := e.create(ctx, key, contentType)
+	upload, err := e.create(ctx, key, contentType, want != nil)
 	if err != nil {
 		return Object{}, err
 	}
-	upload.progress = progress
+	upload.want, upload.progress = want, progress
 	object, outcome, err := upload.run(ctx, next, unchanged)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -381,10 +390,11 @@ func (e *Engine) multipart(ctx context.Context, key, contentType string, next pa
 	return object, nil
 }
 
-// create begins a multipart upload, with the checksum that the server knows.
-func (e *Engine) create(ctx context.Context, key, contentType string) (*multipartUpload, error) {
+// create begins a multipart upload, with the checksum that the server knows. A key that is shared
+// may have multipart uploads of others.
+func (e *Engine) create(ctx context.Context, key, contentType string, shared bool) (*multipartUpload, error) {
 	c := e.uploadCRC()
-	upload, err := e.createWith(ctx, key, contentType, c)
+	upload, err := e.createWith(ctx, key, contentType, c, shared)
 	if c.name == crc32IEEE().name || err == nil && upload.known || err != nil && !refusesChecksum(err) {
 		return upload, err
 	}
@@ -393,7 +403,7 @@ func (e *Engine) create(ctx context.Context, key, contentType string) (*multipar
 			return nil, &UploadError{Err: err, Leftover: err}
 		}
 	}
-	again, againErr := e.createWith(ctx, key, contentType, crc32IEEE())
+	again, againErr := e.createWith(ctx, key, contentType, crc32IEEE(), shared)
 	switch {
 	case againErr == nil:
 		e.noCRC64NVME.Store(true)
@@ -403,7 +413,7 @@ func (e *Engine) create(ctx context.Context, key, contentType string) (*multipar
 	return again, againErr
 }
 
-func (e *Engine) createWith(ctx context.Context, key, contentType string, c crc) (*multipartUpload, error) {
+func (e *Engine) createWith(ctx context.Context, key, contentType string, c crc, shared bool) (*multipartUpload, error) {
 	in := &s3.CreateMultipartUploadInput{Bucket: &e.Bucket, Key: &key, ContentType: &contentType}
 	if in.ChecksumAlgorithm = types.ChecksumAlgorithm(c.name); c.name == crc64NVME().name {
 		in.ChecksumType = types.ChecksumTypeFullObject
@@ -412,9 +422,13 @@ func (e *Engine) createWith(ctx context.Context, key, contentType string, c crc)
 	defer cancel()
 	created, err := e.S3.CreateMultipartUpload(createCtx, in)
 	if err != nil {
-		// The answer may have been lost and the upload be there: find it by its key, which is ours.
 		failure := &UploadError{Err: cmp.Or(ctx.Err(), err)}
-		if !refused(err) {
+		switch {
+		case refused(err):
+		case shared:
+			failure.Leftover = errShared
+		default:
+			// The answer may have been lost and the upload be there: find it by its key, which is ours.
 			failure.Leftover = e.AbortUploads(ctx, key)
 		}
 		return nil, failure
@@ -427,7 +441,8 @@ type multipartUpload struct {
 	key      string
 	id       *string
 	crc      crc
-	known    bool // the server said that it knows crc
+	known    bool     // the server said that it knows crc
+	want     *Content // nil: whatever the parts hold
 	progress Progress
 
 	mu   sync.Mutex
@@ -519,6 +534,9 @@ func (u *multipartUpload) complete(ctx context.Context) (Object, Outcome, error)
 		completed[i] = p.CompletedPart
 		crc = u.crc.combine(crc, p.crc, p.size)
 		size += p.size
+	}
+	if err := u.want.is(u.crc, crc, size); err != nil {
+		return Object{}, NotWritten, err
 	}
 	sum := u.crc.encode(crc)
 	in := &s3.CompleteMultipartUploadInput{

@@ -62,6 +62,7 @@ func decode(item map[string]types.AttributeValue) records.Record {
 		r.Mistyped = append(r.Mistyped, "size")
 	}
 	r.Meta = str("meta")
+	r.Fingerprint = str("fingerprint")
 	r.CreatedAt = stamp("created_at")
 	r.UploadedAt = stamp("uploaded_at")
 	r.StoredAt = stamp("stored_at")

@@ -118,7 +118,8 @@ func (t *Table) Create(ctx context.Context, r records.Record) error {
 	}
 	// Names come from file systems that allow any byte; DynamoDB's strings are UTF-8.
 	made := records.Record{
-		ID: r.ID, Name: validText(r.Name), Meta: validText(r.Meta), Size: -1, CreatedAt: r.CreatedAt,
+		ID: r.ID, Name: validText(r.Name), Meta: validText(r.Meta), Fingerprint: validText(r.Fingerprint),
+		Size: -1, CreatedAt: r.CreatedAt,
 	}
 	item := map[string]types.AttributeValue{"id": text(made.ID), "name": text(made.Name)}
 	if made.CreatedAt.IsSet() {
@@ -126,6 +127,9 @@ func (t *Table) Create(ctx context.Context, r records.Record) error {
 	}
 	if made.Meta != "" {
 		item["meta"] = text(made.Meta)
+	}
+	if made.Fingerprint != "" {
+		item["fingerprint"] = text(made.Fingerprint)
 	}
 	batched, done := t.batch.do(ctx, t.insert(made.ID, item))
 	defer done()
@@ -164,7 +168,7 @@ func (t *Table) Create(ctx context.Context, r records.Record) error {
 // isPlaceholder reports whether r is made, with nothing that came later.
 func isPlaceholder(r, made records.Record) bool {
 	return len(r.Mistyped) == 0 && r.ID == made.ID && r.Name == made.Name && r.Meta == made.Meta &&
-		r.CreatedAt == made.CreatedAt && r.Type == "" && r.Size < 0 && r.State() == records.Placeholder
+		r.Fingerprint == made.Fingerprint && r.CreatedAt == made.CreatedAt && r.Type == "" && r.Size < 0 && r.State() == records.Placeholder
 }
 
 // Uploaded implements [records.Table].

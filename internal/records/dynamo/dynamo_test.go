@@ -110,7 +110,7 @@ func TestLenientReading(t *testing.T) {
 
 	sound := records.Record{
 		ID: "sound", Name: "a.txt", Type: "text/plain", Size: 5, Meta: `{"a":1}`,
-		CreatedAt: early, UploadedAt: early, StoredAt: early,
+		Fingerprint: "crc64nvme:AAAAAAAAAAA=:5", CreatedAt: early, UploadedAt: early, StoredAt: early,
 	}
 	null := &types.AttributeValueMemberNULL{Value: true}
 	number := func(s string) types.AttributeValue { return &types.AttributeValueMemberN{Value: s} }
@@ -155,6 +155,10 @@ func TestLenientReading(t *testing.T) {
 			func(r *records.Record) { r.Meta, r.Mistyped = "", []string{"meta"} }},
 		{"meta no JSON", map[string]types.AttributeValue{"meta": text("{")},
 			func(r *records.Record) { r.Meta = "{" }},
+		{"fingerprint a number", map[string]types.AttributeValue{"fingerprint": number("7")},
+			func(r *records.Record) { r.Fingerprint, r.Mistyped = "7", []string{"fingerprint"} }},
+		{"fingerprint absent", map[string]types.AttributeValue{"fingerprint": nil},
+			func(r *records.Record) { r.Fingerprint = "" }},
 		{"stored_at null", map[string]types.AttributeValue{"stored_at": null},
 			func(r *records.Record) { r.StoredAt, r.Mistyped = "null", []string{"stored_at"} }},
 		{"stored_at empty", map[string]types.AttributeValue{"stored_at": text("")},
@@ -166,16 +170,16 @@ func TestLenientReading(t *testing.T) {
 		{"stored_at with fraction", map[string]types.AttributeValue{"stored_at": text("2026-01-02T03:04:05.678Z")},
 			func(r *records.Record) { r.StoredAt = "2026-01-02T03:04:05.678Z" }},
 		{"all wrong", map[string]types.AttributeValue{
-			"name": null, "type": null, "size": null, "meta": null,
+			"name": null, "type": null, "size": null, "meta": null, "fingerprint": null,
 			"created_at": null, "uploaded_at": null, "stored_at": null, "deleted_at": null,
 		}, func(r *records.Record) {
 			*r = records.Record{
 				ID: r.ID, Size: -1, CreatedAt: "null", UploadedAt: "null", StoredAt: "null", DeletedAt: "null",
-				Mistyped: []string{"name", "type", "size", "meta", "created_at", "uploaded_at", "stored_at", "deleted_at"},
+				Mistyped: []string{"name", "type", "size", "meta", "fingerprint", "created_at", "uploaded_at", "stored_at", "deleted_at"},
 			}
 		}},
 		{"nothing but the id", map[string]types.AttributeValue{
-			"name": nil, "type": nil, "size": nil, "meta": nil, "created_at": nil, "uploaded_at": nil, "stored_at": nil,
+			"name": nil, "type": nil, "size": nil, "meta": nil, "fingerprint": nil, "created_at": nil, "uploaded_at": nil, "stored_at": nil,
 		}, func(r *records.Record) { *r = records.Record{ID: r.ID, Size: -1} }},
 	}
 	want := make(map[string]records.Record)
@@ -293,6 +297,11 @@ func TestLostAnswers(t *testing.T) {
 	}{
 		{"create", "PutItem", nil, create, &placeholder, nil},
 		{"create, the id is taken", "PutItem", &temporary, create, &temporary, records.ErrExists},
+		{"create, taken for another content", "PutItem", &placeholder, func(table *dynamo.Table, id string) error {
+			r := placeholder
+			r.ID, r.Fingerprint = id, "crc64nvme:AAAAAAAAAAA=:0"
+			return table.Create(ctx, r)
+		}, &placeholder, records.ErrExists},
 		{"create, taken by another placeholder", "PutItem", &placeholder, func(table *dynamo.Table, id string) error {
 			return table.Create(ctx, records.Record{ID: id, Name: "b.txt", CreatedAt: early})
 		}, &placeholder, records.ErrExists},

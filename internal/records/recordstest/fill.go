@@ -57,7 +57,7 @@ func Item(r records.Record) map[string]types.AttributeValue {
 		item["size"] = &types.AttributeValueMemberN{Value: strconv.FormatInt(r.Size, 10)}
 	}
 	for name, value := range map[string]string{
-		"type": r.Type, "meta": r.Meta,
+		"type": r.Type, "meta": r.Meta, "fingerprint": r.Fingerprint,
 		"created_at": string(r.CreatedAt), "uploaded_at": string(r.UploadedAt),
 		"stored_at": string(r.StoredAt), "deleted_at": string(r.DeletedAt),
 	} {

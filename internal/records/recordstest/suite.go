@@ -60,7 +60,10 @@ func upload(store bool) records.Upload {
 }
 
 func placeholder(id string) records.Record {
-	return records.Record{ID: id, Name: "holiday.png", Size: -1, Meta: `{"path":"a/b"}`, CreatedAt: created}
+	return records.Record{
+		ID: id, Name: "holiday.png", Size: -1, Meta: `{"path":"a/b"}`,
+		Fingerprint: "crc64nvme:rosUhgp5mIg=:12884901888", CreatedAt: created,
+	}
 }
 
 func temporary(id string) records.Record {
@@ -383,13 +386,13 @@ func testCreate(t *testing.T, table records.Table) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(new(placeholder("full")), read(t, table, "full")); diff != "" {
-		t.Errorf("Create writes ID, Name, Meta and CreatedAt only (-want +got):\n%s", diff)
+		t.Errorf("Create writes ID, Name, Meta, Fingerprint and CreatedAt only (-want +got):\n%s", diff)
 	}
 	// Exactly the same record once more is still another file.
 	err := table.Create(ctx, full)
 	checkRefusal(t, err, "full", records.ErrExists, placeholder("full"))
 
-	// A placeholder of the API: no created_at, no meta.
+	// A placeholder of the API: no created_at, no meta, no fingerprint.
 	bare := records.Record{ID: "bare", Name: "a.txt", Size: -1}
 	put(t, table, bare)
 
@@ -422,6 +425,9 @@ func testText(t *testing.T, table records.Table) {
 	})
 	t.Run("no meta", func(t *testing.T) {
 		put(t, table, with(temporary("nometa"), func(r *records.Record) { r.Meta = "" }))
+	})
+	t.Run("no fingerprint", func(t *testing.T) {
+		put(t, table, with(temporary("nofingerprint"), func(r *records.Record) { r.Fingerprint = "" }))
 	})
 	t.Run("no type", func(t *testing.T) {
 		put(t, table, with(temporary("notype"), func(r *records.Record) { r.Type, r.Size = "", 0 }))
@@ -648,8 +654,8 @@ func testScan(t *testing.T, table records.Table) {
 	})
 }
 
-// scan returns what a Scan selects, and in how many pages. Meta is not compared: it may be
-// left out.
+// scan returns what a Scan selects, and in how many pages. Meta and Fingerprint are not compared:
+// they may be left out.
 func scan(t *testing.T, table records.Table, f records.Filter) (map[string]records.Record, int) {
 	t.Helper()
 	found := make(map[string]records.Record)
@@ -663,7 +669,7 @@ func scan(t *testing.T, table records.Table, f records.Filter) (map[string]recor
 			if _, twice := found[r.ID]; twice {
 				t.Errorf("Scan returns %q twice", r.ID)
 			}
-			r.Meta = ""
+			r.Meta, r.Fingerprint = "", ""
 			found[r.ID] = r
 		}
 	}

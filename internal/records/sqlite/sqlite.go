@@ -30,8 +30,8 @@ import (
 
 const (
 	// schemaVersion is the PRAGMA user_version of the schema below. A database that is just
-	// made has 0.
-	schemaVersion = 1
+	// made has 0; one of an earlier version is brought to it by [upgrades].
+	schemaVersion = 2
 
 	// schema follows docs/contract.md, "The record": an attribute that is not set is NULL.
 	schema = `CREATE TABLE files (
@@ -43,7 +43,8 @@ const (
 		created_at  TEXT,
 		uploaded_at TEXT,
 		stored_at   TEXT,
-		deleted_at  TEXT
+		deleted_at  TEXT,
+		fingerprint TEXT
 	) STRICT, WITHOUT ROWID`
 
 	// busyTimeout is how long a statement waits for another process that writes.
@@ -129,10 +130,12 @@ func prepare(ctx context.Context, db *sql.DB, path string) error {
 		switch {
 		case err == nil && version == schemaVersion:
 			return nil
-		case err == nil && version != 0:
+		case err == nil && (version < 0 || version > schemaVersion):
 			return fmt.Errorf("schema version %d is not known, only %d: a newer version of filestore has written it", version, schemaVersion)
-		case err == nil:
+		case err == nil && version == 0:
 			err = create(ctx, db, path)
+		case err == nil:
+			err = upgrade(ctx, db)
 		}
 		if ctx.Err() != nil {
 			return errors.Join(context.Cause(ctx), err)
@@ -163,19 +166,34 @@ func create(ctx context.Context, db *sql.DB, path string) error {
 	if mode != "wal" {
 		return fmt.Errorf("journal mode %q, not \"wal\": the file system does not allow shared memory", mode)
 	}
+	return upgrade(ctx, db)
+}
+
+// upgrades returns what brings a database of that version to the current one.
+func upgrades(version int) []string {
+	if version == 0 {
+		return []string{schema}
+	}
+	return []string{ // what each version has changed, from the second one on
+		`ALTER TABLE files ADD COLUMN fingerprint TEXT`,
+	}[version-1:]
+}
+
+// upgrade brings the database to the current version, in one transaction.
+func upgrade(ctx context.Context, db *sql.DB) error {
 	tx, err := db.BeginTx(ctx, nil) // BEGIN IMMEDIATE, by _txlock
 	if err != nil {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }() // nothing to undo after a commit
-	if version, err := userVersion(ctx, tx); err != nil || version != 0 {
+	version, err := userVersion(ctx, tx)
+	if err != nil || version >= schemaVersion {
 		return err // another process has been faster
 	}
-	if _, err := tx.ExecContext(ctx, schema); err != nil {
-		return err
-	}
-	if _, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", schemaVersion)); err != nil {
-		return err
+	for _, statement := range append(upgrades(version), fmt.Sprintf("PRAGMA user_version = %d", schemaVersion)) {
+		if _, err := tx.ExecContext(ctx, statement); err != nil {
+			return err
+		}
 	}
 	return tx.Commit()
 }
@@ -220,8 +238,8 @@ func (t *Table) Create(ctx context.Context, r records.Record) error {
 	}
 	for range maxTries {
 		result, err := t.db.ExecContext(ctx,
-			`INSERT INTO files (id, name, meta, created_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-			r.ID, text(r.Name), null(text(r.Meta)), null(r.CreatedAt))
+			`INSERT INTO files (id, name, meta, fingerprint, created_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+			r.ID, text(r.Name), null(text(r.Meta)), null(text(r.Fingerprint)), null(r.CreatedAt))
 		if err != nil {
 			return fmt.Errorf("create file %q: %w", r.ID, named(err))
 		}
@@ -352,8 +370,8 @@ func (t *Table) Get(ctx context.Context, ids []string) (map[string]records.Recor
 // its own, so that no writer and no checkpoint waits for the caller between two of them.
 func (t *Table) Scan(ctx context.Context, f records.Filter) iter.Seq2[[]records.Record, error] {
 	where, limits := condition(f)
-	// Without meta, as the other table: no caller comes to depend on it.
-	query := `SELECT id, name, type, size, NULL, created_at, uploaded_at, stored_at, deleted_at FROM files
+	// Without meta and fingerprint, as the other table: no caller comes to depend on them.
+	query := `SELECT id, name, type, size, NULL, NULL, created_at, uploaded_at, stored_at, deleted_at FROM files
 		WHERE id > @after AND (` + where + `) ORDER BY id LIMIT @count`
 	return func(yield func([]records.Record, error) bool) {
 		for after := ""; ; {
@@ -421,7 +439,7 @@ func (t *Table) get(ctx context.Context, id string) (r records.Record, found boo
 	return r, found, err
 }
 
-const columns = `id, name, type, size, meta, created_at, uploaded_at, stored_at, deleted_at`
+const columns = `id, name, type, size, meta, fingerprint, created_at, uploaded_at, stored_at, deleted_at`
 
 // query reads every row to the end: a statement with RETURNING commits only there, and that
 // is where its commit can fail.
@@ -434,12 +452,12 @@ func (t *Table) query(ctx context.Context, query string, args ...any) ([]records
 	var page []records.Record
 	for rows.Next() {
 		var r records.Record
-		var contentType, meta, created, uploaded, stored, deleted sql.NullString
+		var contentType, meta, fingerprint, created, uploaded, stored, deleted sql.NullString
 		var size sql.NullInt64
-		if err := rows.Scan(&r.ID, &r.Name, &contentType, &size, &meta, &created, &uploaded, &stored, &deleted); err != nil {
+		if err := rows.Scan(&r.ID, &r.Name, &contentType, &size, &meta, &fingerprint, &created, &uploaded, &stored, &deleted); err != nil {
 			return nil, err
 		}
-		r.Type, r.Meta, r.Size = contentType.String, meta.String, -1
+		r.Type, r.Meta, r.Fingerprint, r.Size = contentType.String, meta.String, fingerprint.String, -1
 		if size.Valid {
 			r.Size = size.Int64
 		}

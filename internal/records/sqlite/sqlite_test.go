@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -162,7 +163,7 @@ func TestOpenErrors(t *testing.T) {
 
 	newer := filepath.Join(dir, "newer.db")
 	open(t, newer)
-	exec1(t, newer, "PRAGMA user_version = 2")
+	exec1(t, newer, "PRAGMA user_version = 3")
 
 	text := filepath.Join(dir, "text.db")
 	if err := os.WriteFile(text, []byte(strings.Repeat("no database\n", 100)), 0o600); err != nil {
@@ -173,7 +174,7 @@ func TestOpenErrors(t *testing.T) {
 	exec1(t, foreign, "CREATE TABLE files (path TEXT)")
 
 	for _, test := range []struct{ name, path, want string }{
-		{"newer schema", newer, "schema version 2 is not known"},
+		{"newer schema", newer, "schema version 3 is not known"},
 		{"not a database", text, "not a database"},
 		{"database of another program", foreign, "already exists"},
 		{"no such directory", filepath.Join(dir, "none", "records.db"), "unable to open database file"},
@@ -200,6 +201,61 @@ func TestOpenErrors(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 	})
+}
+
+// TestUpgrade opens a database as the first version made it, by several at once: its records are
+// there, and new ones have what that version did not know.
+func TestUpgrade(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "records.db")
+	exec1(t, path, `PRAGMA journal_mode = WAL;
+		CREATE TABLE files (
+			id          TEXT NOT NULL PRIMARY KEY CHECK (id <> ''),
+			name        TEXT NOT NULL,
+			type        TEXT,
+			size        INTEGER,
+			meta        TEXT,
+			created_at  TEXT,
+			uploaded_at TEXT,
+			stored_at   TEXT,
+			deleted_at  TEXT
+		) STRICT, WITHOUT ROWID;
+		PRAGMA user_version = 1;
+		INSERT INTO files (id, name, type, size, meta, created_at, uploaded_at)
+			VALUES ('old', 'a.txt', 'text/plain', 5, '{}', '2026-01-02T03:04:05', '2026-01-02T03:04:05')`)
+
+	tables := make([]*sqlite.Table, 8)
+	var wg sync.WaitGroup
+	for i := range tables {
+		wg.Go(func() {
+			var err error
+			if tables[i], err = sqlite.Open(t.Context(), path); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if t.Failed() {
+		return
+	}
+	want := map[string]records.Record{
+		"old": {ID: "old", Name: "a.txt", Type: "text/plain", Size: 5, Meta: "{}", CreatedAt: early, UploadedAt: early},
+		"new": {ID: "new", Name: "b.txt", Size: -1, Fingerprint: "crc64nvme:AAAAAAAAAAA=:0", CreatedAt: now},
+	}
+	if err := tables[0].Create(t.Context(), want["new"]); err != nil {
+		t.Fatal(err)
+	}
+	for _, table := range tables {
+		got, err := table.Get(t.Context(), []string{"old", "new"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("records (-want +got):\n%s", diff)
+		}
+		if err := table.Close(); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // exec1 runs a statement on the database at path, as another program may.
