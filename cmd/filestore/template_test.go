@@ -2,13 +2,13 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"encoding/xml"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -21,12 +21,12 @@ import (
 func TestTemplateDescribesWhatInitCreates(t *testing.T) {
 	aws := newAccount(t)
 	flags := []string{"--bucket", "my-files", "--table", "Files-2", "--endpoint-url", aws.url, "--region", "eu-central-1"}
-	run := runApp(t, append([]string{"init"}, flags...)...)
+	run := runApp(t.Context(), t, nil, append([]string{"init"}, flags...)...)
 	if run.status != exitOK || strings.Count(run.stdout, "\tcreated\n") != 5 {
 		t.Fatalf("init: exit status %d\n%s%s", run.status, run.stdout, run.stderr)
 	}
 
-	run = runApp(t, append([]string{"template", "cloudformation"}, flags...)...)
+	run = runApp(t.Context(), t, nil, append([]string{"template", "cloudformation"}, flags...)...)
 	if run.status != exitOK {
 		t.Fatalf("template: exit status %d\n%s", run.status, run.stderr)
 	}
@@ -41,17 +41,25 @@ type ran struct {
 	stdout, stderr string
 }
 
-// runApp runs the program in this process, with the environment of the test and credentials that
-// mean nothing, and returns what it said.
-func runApp(t *testing.T, args ...string) ran {
+// runApp runs the program in this process and returns what it said. Its environment is env alone,
+// for the SDK too.
+func runApp(ctx context.Context, t *testing.T, env map[string]string, args ...string) ran {
 	t.Helper()
-	if os.Getenv("AWS_ACCESS_KEY_ID") == "" {
-		t.Setenv("AWS_ACCESS_KEY_ID", "test")
-		t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
+	for _, name := range []string{"AWS_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_REGION",
+		"AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_DYNAMODB"} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("AWS_ACCESS_KEY_ID", "test")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
+	for name, value := range env {
+		t.Setenv(name, value)
 	}
 	var out, errs bytes.Buffer
-	a := &app{stdin: strings.NewReader(""), stdout: &out, stderr: &errs, lookupEnv: os.LookupEnv}
-	status := a.main(t.Context(), args)
+	a := &app{stdin: strings.NewReader(""), stdout: &out, stderr: &errs, lookupEnv: func(name string) (string, bool) {
+		value, ok := env[name]
+		return value, ok
+	}}
+	status := a.main(ctx, args)
 	return ran{status, out.String(), errs.String()}
 }
 
