@@ -167,6 +167,24 @@ func (o *output) jsonLine(v any) {
 	}))
 }
 
+// document writes the one result of a command that prints a document: JSON for files and people,
+// or with --json one line of it. There are no ids of which -q could print no more.
+func (o *output) document(v any) {
+	if o.app.flags.json {
+		o.jsonLine(v)
+		return
+	}
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(v); err != nil {
+		o.err = errors.Join(o.err, err)
+		return
+	}
+	o.write(b.String())
+}
+
 func (o *output) line(s string) { o.write(s + "\n") }
 
 func (o *output) write(s string) {

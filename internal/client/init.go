@@ -32,6 +32,35 @@ type SetupStep struct {
 	State SetupState
 }
 
+// PublicAccessBlock returns what blocks all public access to the bucket ("The parts",
+// docs/contract.md). As the next two it is what [Client.InitBucket] asks for, and what the
+// CloudFormation template is built from.
+func PublicAccessBlock() *types.PublicAccessBlockConfiguration {
+	return &types.PublicAccessBlockConfiguration{
+		BlockPublicAcls: aws.Bool(true), BlockPublicPolicy: aws.Bool(true),
+		IgnorePublicAcls: aws.Bool(true), RestrictPublicBuckets: aws.Bool(true),
+	}
+}
+
+// CORS returns the rule that lets browsers use presigned URLs ("The parts", docs/contract.md).
+func CORS() *types.CORSConfiguration {
+	return &types.CORSConfiguration{CORSRules: []types.CORSRule{{
+		AllowedOrigins: []string{"*"},
+		AllowedHeaders: []string{"*"},
+		AllowedMethods: []string{http.MethodPut, http.MethodPost, http.MethodGet},
+	}}}
+}
+
+// Lifecycle returns the rule that removes multipart uploads which nobody completed. Sweeps do it
+// after a day; this is for deployments in which none runs.
+func Lifecycle() *types.BucketLifecycleConfiguration {
+	return &types.BucketLifecycleConfiguration{Rules: []types.LifecycleRule{{
+		ID: aws.String("abort-incomplete-multipart-uploads"), Status: types.ExpirationStatusEnabled,
+		Filter:                         &types.LifecycleRuleFilter{Prefix: aws.String("")}, // all keys
+		AbortIncompleteMultipartUpload: &types.AbortIncompleteMultipartUpload{DaysAfterInitiation: aws.Int32(7)},
+	}}}
+}
+
 // InitBucket makes what is missing of the bucket ("The parts", docs/contract.md): the bucket
 // itself, all public access blocked, CORS for browsers, and a rule that removes multipart uploads
 // which nobody completed. What is there already is left as it is. report is told of each part
@@ -119,11 +148,7 @@ func (b *bucketSetup) publicAccessBlocked(ctx context.Context) error {
 
 func (b *bucketSetup) blockPublicAccess(ctx context.Context) error {
 	_, err := b.client.S3.PutPublicAccessBlock(ctx, &s3.PutPublicAccessBlockInput{
-		Bucket: &b.client.Bucket,
-		PublicAccessBlockConfiguration: &types.PublicAccessBlockConfiguration{
-			BlockPublicAcls: aws.Bool(true), BlockPublicPolicy: aws.Bool(true),
-			IgnorePublicAcls: aws.Bool(true), RestrictPublicBuckets: aws.Bool(true),
-		},
+		Bucket: &b.client.Bucket, PublicAccessBlockConfiguration: PublicAccessBlock(),
 	})
 	return err
 }
@@ -134,14 +159,7 @@ func (b *bucketSetup) corsExists(ctx context.Context) error {
 }
 
 func (b *bucketSetup) createCORS(ctx context.Context) error {
-	_, err := b.client.S3.PutBucketCors(ctx, &s3.PutBucketCorsInput{
-		Bucket: &b.client.Bucket,
-		CORSConfiguration: &types.CORSConfiguration{CORSRules: []types.CORSRule{{
-			AllowedOrigins: []string{"*"},
-			AllowedHeaders: []string{"*"},
-			AllowedMethods: []string{http.MethodPut, http.MethodPost, http.MethodGet},
-		}}},
-	})
+	_, err := b.client.S3.PutBucketCors(ctx, &s3.PutBucketCorsInput{Bucket: &b.client.Bucket, CORSConfiguration: CORS()})
 	return err
 }
 
@@ -152,13 +170,7 @@ func (b *bucketSetup) lifecycleExists(ctx context.Context) error {
 
 func (b *bucketSetup) createLifecycle(ctx context.Context) error {
 	_, err := b.client.S3.PutBucketLifecycleConfiguration(ctx, &s3.PutBucketLifecycleConfigurationInput{
-		Bucket: &b.client.Bucket,
-		LifecycleConfiguration: &types.BucketLifecycleConfiguration{Rules: []types.LifecycleRule{{
-			ID: aws.String("abort-incomplete-multipart-uploads"), Status: types.ExpirationStatusEnabled,
-			Filter: &types.LifecycleRuleFilter{Prefix: aws.String("")},
-			// Sweeps do it after a day; this is for deployments in which none runs.
-			AbortIncompleteMultipartUpload: &types.AbortIncompleteMultipartUpload{DaysAfterInitiation: aws.Int32(7)},
-		}}},
+		Bucket: &b.client.Bucket, LifecycleConfiguration: Lifecycle(),
 	})
 	if api, ok := errors.AsType[smithy.APIError](err); ok && api.ErrorCode() == "InvalidArgument" {
 		// MinIO knows lifecycle rules, but not this one.

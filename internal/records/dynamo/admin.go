@@ -20,6 +20,54 @@ const (
 	maxWait   = 5 * time.Minute
 )
 
+// keyAttribute is the partition key of the table, and the only part of its key.
+const keyAttribute = "id"
+
+// The optional index for sweeps: sparse, since only the records that a sweep has to look at have
+// the attributes of its key. Its partitions are shards, so that writes spread.
+const (
+	PendingIndex       = "pending"    // the name of the index
+	PendingAttribute   = "pending"    // its partition key: a shard
+	PendingAtAttribute = "pending_at" // its sort key: a time, as the others of a record
+)
+
+// Schema returns the request that creates the table of docs/contract.md, "The parts", billed per
+// request. [Table.EnsureTable] sends it, and the CloudFormation template is built from it.
+func Schema(name string) *dynamodb.CreateTableInput {
+	return &dynamodb.CreateTableInput{
+		TableName:            &name,
+		BillingMode:          types.BillingModePayPerRequest,
+		AttributeDefinitions: []types.AttributeDefinition{stringAttribute(keyAttribute)},
+		KeySchema:            []types.KeySchemaElement{keyElement(keyAttribute, types.KeyTypeHash)},
+	}
+}
+
+// PendingIndexSchema returns the index named [PendingIndex], and the definitions of the attributes
+// of its key, which go beside those of the table's own. It holds what a sweep reads of a record,
+// so that the table itself is only written to.
+func PendingIndexSchema() (types.GlobalSecondaryIndex, []types.AttributeDefinition) {
+	return types.GlobalSecondaryIndex{
+		IndexName: aws.String(PendingIndex),
+		KeySchema: []types.KeySchemaElement{
+			keyElement(PendingAttribute, types.KeyTypeHash),
+			keyElement(PendingAtAttribute, types.KeyTypeRange),
+		},
+		Projection: &types.Projection{
+			ProjectionType: types.ProjectionTypeInclude,
+			// Without meta, which can be large.
+			NonKeyAttributes: []string{"name", "type", "size", "created_at", "uploaded_at", "stored_at", "deleted_at"},
+		},
+	}, []types.AttributeDefinition{stringAttribute(PendingAttribute), stringAttribute(PendingAtAttribute)}
+}
+
+func stringAttribute(name string) types.AttributeDefinition {
+	return types.AttributeDefinition{AttributeName: &name, AttributeType: types.ScalarAttributeTypeS}
+}
+
+func keyElement(name string, kind types.KeyType) types.KeySchemaElement {
+	return types.KeySchemaElement{AttributeName: &name, KeyType: kind}
+}
+
 // EnsureTable makes the table of docs/contract.md, "The parts", if it is not there, and
 // returns once it can be used. created says that it was not there: it has been made or, with
 // dryRun, would be. A table of that name whose key is not the contract's is an error.
@@ -44,12 +92,7 @@ func (t *Table) EnsureTable(ctx context.Context, dryRun bool) (created bool, err
 
 // createTable reports false when somebody else has been faster.
 func (t *Table) createTable(ctx context.Context) (bool, error) {
-	_, err := t.client.CreateTable(ctx, &dynamodb.CreateTableInput{
-		TableName:            &t.name,
-		BillingMode:          types.BillingModePayPerRequest,
-		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("id"), AttributeType: types.ScalarAttributeTypeS}},
-		KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("id"), KeyType: types.KeyTypeHash}},
-	})
+	_, err := t.client.CreateTable(ctx, Schema(t.name))
 	if _, taken := errors.AsType[*types.ResourceInUseException](err); taken {
 		return false, nil
 	}
@@ -66,13 +109,13 @@ func (t *Table) awaitTable(ctx context.Context) (*dynamodb.DescribeTableOutput, 
 func checkTable(table *types.TableDescription) error {
 	name := aws.ToString(table.TableName)
 	isKey := func(e types.KeySchemaElement) bool {
-		return aws.ToString(e.AttributeName) == "id" && e.KeyType == types.KeyTypeHash
+		return aws.ToString(e.AttributeName) == keyAttribute && e.KeyType == types.KeyTypeHash
 	}
 	isString := func(d types.AttributeDefinition) bool {
-		return aws.ToString(d.AttributeName) == "id" && d.AttributeType == types.ScalarAttributeTypeS
+		return aws.ToString(d.AttributeName) == keyAttribute && d.AttributeType == types.ScalarAttributeTypeS
 	}
 	if len(table.KeySchema) != 1 || !isKey(table.KeySchema[0]) || !slices.ContainsFunc(table.AttributeDefinitions, isString) {
-		return fmt.Errorf(`table %q exists, but its key is not the partition key "id" of type string alone`, name)
+		return fmt.Errorf("table %q exists, but its key is not the partition key %q of type string alone", name, keyAttribute)
 	}
 	if table.TableStatus == types.TableStatusDeleting {
 		return fmt.Errorf("table %q is being deleted", name)

@@ -1,0 +1,384 @@
+package template_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	dynamotypes "github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/designfultech/filestore/internal/template"
+)
+
+// TestCloudFormationIsValid checks every property of every resource, every parameter and every
+// reference of the template against what CloudFormation takes.
+func TestCloudFormationIsValid(t *testing.T) {
+	for name, opts := range map[string]template.Options{
+		"plain":         {Table: "Files"},
+		"with an index": {Table: "Files", Index: true},
+		"named":         {Bucket: "my-files", Table: "Files"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := check(specification(t), render(t, opts)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestCheck shows that the check above finds mistakes: each is made in a valid template.
+func TestCheck(t *testing.T) {
+	spec := specification(t)
+	for name, test := range map[string]struct {
+		path  string // of what is changed; numbers are indexes of lists
+		value any    // nil: it is taken away
+		want  string // in the error
+	}{
+		"section":             {"Resource", obj{}, `Resource: no such section`},
+		"version":             {"AWSTemplateFormatVersion", "2020-01-01", `AWSTemplateFormatVersion: 2020-01-01`},
+		"resource type":       {"Resources.Table.Type", "AWS::DynamoDB::GlobalTable", `Table: unknown type "AWS::DynamoDB::GlobalTable"`},
+		"resource attribute":  {"Resources.Table.Retain", true, `Table.Retain: unknown`},
+		"deletion policy":     {"Resources.Bucket.DeletionPolicy", "Keep", `Bucket.DeletionPolicy: "Keep" is none of`},
+		"unknown property":    {"Resources.Bucket.Properties.Cors", obj{}, `Bucket.Cors: no such property`},
+		"nested property":     {"Resources.Bucket.Properties.CorsConfiguration.CorsRules.0.ID", "x", `Bucket.CorsConfiguration.CorsRules[0].ID: no such property`},
+		"required property":   {"Resources.Table.Properties.KeySchema", nil, `Table.KeySchema: is missing`},
+		"type of a property":  {"Resources.Bucket.Properties.LifecycleConfiguration.Rules.0.AbortIncompleteMultipartUpload.DaysAfterInitiation", 1.5, `DaysAfterInitiation: 1.5 is no integer`},
+		"no value":            {"Resources.Bucket.Properties.PublicAccessBlockConfiguration", "all", `PublicAccessBlockConfiguration: all is no object`},
+		"value of an enum":    {"Resources.Table.Properties.BillingMode", "ON_DEMAND", `BillingMode: "ON_DEMAND" is none of`},
+		"key attribute":       {"Resources.Table.Properties.AttributeDefinitions.1.AttributeName", "other", `AttributeDefinitions: [id other pending_at] are not the attributes of keys [id pending pending_at]`},
+		"reference":           {"Resources.Table.Properties.TableName", obj{"Ref": "Tables"}, `Table.TableName: {Ref: Tables} leads nowhere`},
+		"attribute":           {"Outputs.TableArn.Value", obj{"Fn::GetAtt": []any{"Table", "ARN"}}, `TableArn: Table has no attribute "ARN"`},
+		"substitution":        {"Outputs.IndexArn.Value", obj{"Fn::Sub": "${Tables.Arn}/index"}, `IndexArn: Tables has no attribute "Arn"`},
+		"unknown function":    {"Outputs.TableArn.Value", obj{"Fn::Get": "Table.Arn"}, `TableArn: unknown function`},
+		"type of a parameter": {"Parameters.TableName.Type", "Name", `TableName: type "Name"`},
+		"default":             {"Parameters.PointInTimeRecovery.Default", "no", `PointInTimeRecovery: the default "no" is not allowed`},
+		"default by pattern":  {"Parameters.TableName.Default", "a/b", `TableName: the default "a/b" is not allowed`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			doc := render(t, template.Options{Bucket: "my-files", Table: "Files", Index: true})
+			set(t, doc, test.path, test.value)
+			if err := check(spec, doc); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("%s = %v: the check says %v, want %q", test.path, test.value, err, test.want)
+			}
+		})
+	}
+}
+
+type obj = map[string]any
+
+func render(t *testing.T, opts template.Options) obj {
+	t.Helper()
+	doc, err := template.CloudFormation(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out obj
+	if err := json.Unmarshal(text, &out); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// set changes one value deep in a document.
+func set(t *testing.T, in any, path string, value any) {
+	t.Helper()
+	key, rest, deeper := strings.Cut(path, ".")
+	switch at := in.(type) {
+	case obj:
+		switch {
+		case deeper:
+			set(t, at[key], rest, value)
+		case value == nil:
+			delete(at, key)
+		default:
+			at[key] = value
+		}
+	case []any:
+		var i int
+		if _, err := fmt.Sscan(key, &i); err != nil || i >= len(at) || !deeper {
+			t.Fatalf("%q leads nowhere", path)
+		}
+		set(t, at[i], rest, value)
+	default:
+		t.Fatalf("%q leads nowhere", path)
+	}
+}
+
+// spec is what testdata/cloudformation/resources.json says of a resource type.
+type spec struct {
+	Attributes []string
+	Properties properties
+	Types      map[string]properties
+}
+
+type properties map[string]struct {
+	Type     any // a name; or an object with one of ref, array, map and union
+	Required bool
+}
+
+func specification(t *testing.T) map[string]spec {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("testdata", "cloudformation", "resources.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out map[string]spec
+	if err := json.Unmarshal(text, &out); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// checker collects what is wrong with a template.
+type checker struct {
+	specs  map[string]spec
+	doc    obj
+	errors []error
+}
+
+func check(specs map[string]spec, doc obj) error {
+	c := &checker{specs: specs, doc: doc}
+	for name := range doc {
+		c.oneOf("", name, "no such section", "AWSTemplateFormatVersion", "Description", "Parameters", "Resources", "Outputs")
+	}
+	if v := doc["AWSTemplateFormatVersion"]; v != "2010-09-09" {
+		c.fail("AWSTemplateFormatVersion", "%v", v)
+	}
+	for name, p := range object(doc["Parameters"]) {
+		c.parameter(name, object(p))
+	}
+	for name, r := range object(doc["Resources"]) {
+		c.resource(name, object(r))
+	}
+	for name, o := range object(doc["Outputs"]) {
+		c.value(name, object(o)["Value"], "string", nil)
+	}
+	return errors.Join(c.errors...)
+}
+
+func object(v any) obj {
+	o, _ := v.(obj)
+	return o
+}
+
+func (c *checker) fail(path, format string, args ...any) {
+	c.errors = append(c.errors, fmt.Errorf("%s: %s", path, fmt.Sprintf(format, args...)))
+}
+
+func (c *checker) oneOf(path, name, complaint string, allowed ...string) {
+	if !slices.Contains(allowed, name) {
+		c.fail(strings.TrimPrefix(path+"."+name, "."), "%s", complaint)
+	}
+}
+
+func (c *checker) parameter(name string, p obj) {
+	for key := range p {
+		c.oneOf(name, key, "unknown", "Type", "Description", "Default", "AllowedPattern", "AllowedValues")
+	}
+	if p["Type"] != "String" {
+		c.fail(name, "type %q", p["Type"])
+	}
+	def, has := p["Default"].(string)
+	if pattern, ok := p["AllowedPattern"].(string); ok && has && !regexp.MustCompile(`\A(?:`+pattern+`)\z`).MatchString(def) {
+		c.fail(name, "the default %q is not allowed", def)
+	}
+	if values, ok := p["AllowedValues"].([]any); ok && has && !slices.Contains(values, any(def)) {
+		c.fail(name, "the default %q is not allowed", def)
+	}
+}
+
+func (c *checker) resource(name string, r obj) {
+	for key := range r {
+		c.oneOf(name, key, "unknown", "Type", "DeletionPolicy", "UpdateReplacePolicy", "Properties")
+	}
+	for _, key := range []string{"DeletionPolicy", "UpdateReplacePolicy"} {
+		if r[key] != "Retain" {
+			c.fail(name+"."+key, "%q is none of [Retain], and something may be lost", r[key])
+		}
+	}
+	kind, _ := r["Type"].(string)
+	spec, ok := c.specs[kind]
+	if !ok {
+		c.fail(name, "unknown type %q", kind)
+		return
+	}
+	c.object(name, r["Properties"], spec.Properties, spec.Types)
+	if kind == "AWS::DynamoDB::Table" {
+		c.keys(name, object(r["Properties"]))
+	}
+}
+
+func (c *checker) object(path string, v any, known properties, types map[string]properties) {
+	o, ok := v.(obj)
+	if !ok {
+		c.fail(path, "%v is no object", v)
+		return
+	}
+	for name, value := range o {
+		property, ok := known[name]
+		if !ok {
+			c.fail(path+"."+name, "no such property")
+			continue
+		}
+		c.value(path+"."+name, value, property.Type, types)
+	}
+	for name, property := range known {
+		if _, ok := o[name]; !ok && property.Required {
+			c.fail(path+"."+name, "is missing")
+		}
+	}
+}
+
+// value checks a value against a type of the specification.
+func (c *checker) value(path string, v, kind any, types map[string]properties) {
+	if isFunction(v) {
+		c.function(path, object(v))
+		return
+	}
+	if name, ok := kind.(string); ok {
+		c.scalar(path, v, name)
+		return
+	}
+	for how, of := range object(kind) {
+		switch how {
+		case "ref":
+			c.object(path, v, types[of.(string)], types)
+		case "array":
+			list, ok := v.([]any)
+			if !ok || len(list) == 0 {
+				c.fail(path, "%v is no list with something in it", v)
+			}
+			for i, element := range list {
+				c.value(fmt.Sprintf("%s[%d]", path, i), element, of, types)
+			}
+		case "union": // of a structure and its text: the structure tells more
+			c.value(path, v, of.([]any)[0], types)
+		default:
+			c.fail(path, "the check does not know the type %v", kind)
+		}
+	}
+}
+
+func (c *checker) scalar(path string, v any, kind string) {
+	var ok bool
+	switch kind {
+	case "string":
+		_, ok = v.(string)
+	case "boolean":
+		_, ok = v.(bool)
+	case "integer":
+		n, isNumber := v.(float64)
+		ok = isNumber && n == math.Trunc(n)
+	default:
+		c.fail(path, "the check does not know the type %q", kind)
+		return
+	}
+	if !ok {
+		c.fail(path, "%v is no %s", v, kind)
+	}
+	// The specification has no enumerations. The requests of the SDK are of the same values.
+	name := path[strings.LastIndex(path, ".")+1:]
+	if allowed, ok := enumerations()[name]; ok && !slices.Contains(allowed, fmt.Sprint(v)) {
+		c.fail(path, "%q is none of %v", v, allowed)
+	}
+}
+
+func enumerations() map[string][]string {
+	return map[string][]string{
+		"BillingMode":    texts(dynamotypes.BillingMode("").Values()),
+		"AttributeType":  texts(dynamotypes.ScalarAttributeType("").Values()),
+		"KeyType":        texts(dynamotypes.KeyType("").Values()),
+		"ProjectionType": texts(dynamotypes.ProjectionType("").Values()),
+		"Status":         texts(s3types.ExpirationStatus("").Values()),
+	}
+}
+
+func texts[T ~string](values []T) []string {
+	var out []string
+	for _, v := range values {
+		out = append(out, string(v))
+	}
+	return out
+}
+
+// isFunction reports whether v is a call of a function of the template language.
+func isFunction(v any) bool {
+	o := object(v)
+	for name := range o {
+		return len(o) == 1 && (name == "Ref" || strings.HasPrefix(name, "Fn::"))
+	}
+	return false
+}
+
+func (c *checker) function(path string, call obj) {
+	for name, argument := range call {
+		switch name {
+		case "Ref":
+			target, _ := argument.(string)
+			if object(c.doc["Parameters"])[target] == nil && object(c.doc["Resources"])[target] == nil {
+				c.fail(path, "{Ref: %v} leads nowhere", argument)
+			}
+		case "Fn::GetAtt":
+			list, _ := argument.([]any)
+			if len(list) != 2 {
+				c.fail(path, "%v is not a resource and its attribute", argument)
+				return
+			}
+			c.attribute(path, fmt.Sprint(list[0]), fmt.Sprint(list[1]))
+		case "Fn::Sub":
+			for _, m := range regexp.MustCompile(`\$\{([^}.]*)\.([^}]*)\}`).FindAllStringSubmatch(fmt.Sprint(argument), -1) {
+				c.attribute(path, m[1], m[2])
+			}
+		default:
+			c.fail(path, "unknown function %q", name)
+		}
+	}
+}
+
+func (c *checker) attribute(path, resource, attribute string) {
+	kind, _ := object(object(c.doc["Resources"])[resource])["Type"].(string)
+	if !slices.Contains(c.specs[kind].Attributes, attribute) {
+		c.fail(path, "%s has no attribute %q", resource, attribute)
+	}
+}
+
+// keys checks what DynamoDB wants: the attributes of all keys, and no others, are defined, each
+// once (Amazon DynamoDB API Reference, "CreateTable").
+func (c *checker) keys(name string, table obj) {
+	inKeys := make(map[string]bool)
+	add := func(key any) {
+		for _, element := range list(key) {
+			inKeys[fmt.Sprint(object(element)["AttributeName"])] = true
+		}
+	}
+	add(table["KeySchema"])
+	for _, index := range list(table["GlobalSecondaryIndexes"]) {
+		add(object(index)["KeySchema"])
+	}
+	var defined []string
+	for _, d := range list(table["AttributeDefinitions"]) {
+		defined = append(defined, fmt.Sprint(object(d)["AttributeName"]))
+	}
+	slices.Sort(defined)
+	if want := slices.Sorted(maps.Keys(inKeys)); !slices.Equal(defined, want) {
+		c.fail(name+".AttributeDefinitions", "%v are not the attributes of keys %v", defined, want)
+	}
+}
+
+func list(v any) []any {
+	l, _ := v.([]any)
+	return l
+}
