@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"time"
 )
@@ -153,28 +154,25 @@ func (r Record) MetaObject() (map[string]json.RawMessage, error) {
 // Malformed names the attributes whose value breaks the contract, in the order of the
 // contract's table; nil for a sound record.
 func (r Record) Malformed() []string {
-	bad := make(map[string]bool, len(r.Mistyped))
-	for _, name := range r.Mistyped {
-		bad[name] = true
-	}
-	if _, err := r.MetaObject(); err != nil {
-		bad["meta"] = true
-	}
-	stamps := map[string]Stamp{
-		"created_at": r.CreatedAt, "uploaded_at": r.UploadedAt,
-		"stored_at": r.StoredAt, "deleted_at": r.DeletedAt,
-	}
-	for name, s := range stamps {
-		if _, err := s.Time(); s.IsSet() && err != nil {
-			bad[name] = true
-		}
-	}
 	var names []string
-	for _, name := range []string{"name", "type", "size", "meta", "created_at", "uploaded_at", "stored_at", "deleted_at"} {
-		if bad[name] {
+	look := func(name string, bad bool) {
+		if bad || slices.Contains(r.Mistyped, name) {
 			names = append(names, name)
 		}
 	}
+	unreadable := func(s Stamp) bool {
+		_, err := s.Time()
+		return s.IsSet() && err != nil
+	}
+	_, err := r.MetaObject()
+	look("name", false)
+	look("type", false)
+	look("size", false)
+	look("meta", err != nil)
+	look("created_at", unreadable(r.CreatedAt))
+	look("uploaded_at", unreadable(r.UploadedAt))
+	look("stored_at", unreadable(r.StoredAt))
+	look("deleted_at", unreadable(r.DeletedAt))
 	return names
 }
 

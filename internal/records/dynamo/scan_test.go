@@ -185,13 +185,16 @@ func TestSegmentsStopped(t *testing.T) {
 	scan := func(t *testing.T, server *segmented, each func(page int)) {
 		t.Helper()
 		defer func() {
-			_ = recover()
+			_ = recover() // the caller's own
 			if server.inFlight != 0 {
 				t.Errorf("%d requests are left", server.inFlight)
 			}
 		}()
 		page := 0
-		for range dynamo.New(server, "Files").Scan(t.Context(), records.Filter{}, records.ScanOptions{Segments: 8}) {
+		for _, err := range dynamo.New(server, "Files").Scan(t.Context(), records.Filter{}, records.ScanOptions{Segments: 8}) {
+			if err != nil {
+				t.Error(err)
+			}
 			each(page)
 			if page++; page == 5 {
 				break
