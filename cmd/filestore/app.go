@@ -22,6 +22,8 @@ type app struct {
 	// Whether the stream is a terminal: people get tables and progress bars, programs do not.
 	stdoutTTY bool
 	stderrTTY bool
+	// columns is how wide the terminal of stdout is.
+	columns   func() int
 	lookupEnv func(string) (string, bool)
 
 	flags globalFlags
@@ -108,10 +110,12 @@ Without an AWS account, --local keeps everything in a directory on this disk.`,
 		{"files", newUploadCmd(a)},
 		{"files", newStoreCmd(a)},
 		{"files", newInfoCmd(a)},
+		{"files", newListCmd(a)},
 		{"files", newDownloadCmd(a)},
 		{"files", newDeleteCmd(a)},
 		{"files", newPresignCmd(a)},
 		{"admin", newExpireCmd(a)},
+		{"admin", newStatsCmd(a)},
 		{"admin", newInitCmd(a)},
 		{"admin", newTemplateCmd(a)},
 		{"admin", newPolicyCmd(a)},

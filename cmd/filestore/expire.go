@@ -16,6 +16,7 @@ type expireOptions struct {
 	olderThan duration
 	dryRun    bool
 	max       int
+	scan      scanFlags
 }
 
 func newExpireCmd(a *app) *cobra.Command {
@@ -40,6 +41,7 @@ With -q nothing is printed unless something fails, as cron wants it.`,
 	flags.Var(&opts.olderThan, "older-than", "age from which temporary files are removed (default: --temporary-lifetime)")
 	flags.BoolVar(&opts.dryRun, "dry-run", false, "print what would be done, and do nothing")
 	flags.IntVar(&opts.max, "max", 0, "remove at most `N` files (0: no limit)")
+	opts.scan.register(flags)
 	return cmd
 }
 
@@ -58,6 +60,10 @@ func runExpire(ctx context.Context, a *app, opts *expireOptions) (err error) {
 	if opts.max < 0 {
 		return usagef("", "--max must not be negative")
 	}
+	reads, err := opts.scan.meter()
+	if err != nil {
+		return err
+	}
 	store, err := a.open(ctx)
 	if err != nil {
 		return err
@@ -67,7 +73,7 @@ func runExpire(ctx context.Context, a *app, opts *expireOptions) (err error) {
 	a.out.columns("ID", "NAME", "ACTION")
 	var t tally
 	summary, err := store.Expire(ctx, client.ExpireOptions{
-		OlderThan: time.Duration(opts.olderThan), DryRun: opts.dryRun, Max: opts.max,
+		OlderThan: time.Duration(opts.olderThan), DryRun: opts.dryRun, Max: opts.max, Segments: opts.scan.segments, Reads: reads,
 		Report: func(s client.Swept) {
 			if s.Err != nil {
 				t.fail(s.Err)
@@ -94,6 +100,7 @@ func runExpire(ctx context.Context, a *app, opts *expireOptions) (err error) {
 	if err != nil {
 		return err
 	}
+	defer a.noteReads(store, reads)
 	if !a.flags.quiet && !a.flags.json {
 		line := describeSweep(summary, opts.dryRun)
 		if opts.dryRun {

@@ -41,7 +41,17 @@ func run(args []string) int {
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		stdoutTTY: term.IsTerminal(int(os.Stdout.Fd())),
 		stderrTTY: term.IsTerminal(int(os.Stderr.Fd())),
+		columns:   terminalColumns,
 		lookupEnv: os.LookupEnv,
 	}
 	return a.main(ctx, args)
+}
+
+// terminalColumns is how wide the terminal on standard output is, as far as it tells.
+func terminalColumns() int {
+	width, _, err := term.GetSize(int(os.Stdout.Fd()))
+	if err != nil || width <= 0 {
+		return 80
+	}
+	return width
 }

@@ -12,6 +12,7 @@ import (
 	"unicode/utf16"
 
 	"github.com/olekukonko/tablewriter"
+	"github.com/olekukonko/tablewriter/pkg/twwidth"
 	"github.com/olekukonko/tablewriter/renderer"
 	"github.com/olekukonko/tablewriter/tw"
 
@@ -27,6 +28,7 @@ type output struct {
 	app     *app
 	headers []string
 	rows    [][]string // of the table, which needs all of them to align its columns
+	flow    *flow      // nil: the rows are kept until the end
 	err     error      // the first failed write: nothing that follows can be shown
 }
 
@@ -92,6 +94,9 @@ func (o *output) add(r result) {
 			row[i] = c.human
 		}
 		o.rows = append(o.rows, row)
+		if o.flow != nil && o.flow.due(len(o.rows)) {
+			o.err = o.table()
+		}
 	default:
 		fields := make([]string, len(r.cells))
 		for i, c := range r.cells {
@@ -199,6 +204,42 @@ func (o *output) write(s string) {
 	}
 }
 
+// flow has a table written in pieces, for results of which there may be more than memory holds, or
+// that take long to come.
+type flow struct {
+	widths  []int // of the columns that were written so far; nil: nothing was, the header neither
+	written time.Time
+}
+
+// A piece of a table is written once there are so many rows, or with the first row after so long.
+const (
+	flowRows  = 500
+	flowPause = time.Second
+)
+
+// stream has the table of the results that follow written in pieces. Its columns stay aligned as
+// long as no later piece needs wider ones.
+func (o *output) stream() { o.flow = &flow{written: time.Now()} }
+
+func (f *flow) due(rows int) bool { return rows >= flowRows || time.Since(f.written) > flowPause }
+
+// widen pads the first of rows, so that no column is narrower than before.
+func (f *flow) widen(headers []string, rows [][]string) {
+	if f.widths == nil {
+		f.widths = make([]int, len(headers))
+		for i, name := range headers {
+			f.widths[i] = twwidth.Width(name)
+		}
+	}
+	for i := range f.widths {
+		for _, row := range rows {
+			f.widths[i] = max(f.widths[i], twwidth.Width(row[i]))
+		}
+		rows[0][i] += strings.Repeat(" ", f.widths[i]-twwidth.Width(rows[0][i]))
+	}
+	f.written = time.Now()
+}
+
 // close ends the output. Its error says that not every result could be written.
 func (o *output) close() error {
 	if o.err == nil && len(o.rows) > 0 {
@@ -209,6 +250,7 @@ func (o *output) close() error {
 	return err
 }
 
+// table writes the rows that are there.
 func (o *output) table() error {
 	var text strings.Builder
 	table := tablewriter.NewTable(&text,
@@ -224,12 +266,18 @@ func (o *output) table() error {
 		tablewriter.WithRowAutoWrap(tw.WrapNone),
 		tablewriter.WithTrimSpace(tw.Off),
 	)
-	table.Header(o.headers)
+	if o.flow == nil || o.flow.widths == nil {
+		table.Header(o.headers)
+	}
+	if o.flow != nil {
+		o.flow.widen(o.headers, o.rows)
+	}
 	for _, row := range o.rows {
 		if err := table.Append(row); err != nil {
 			return fmt.Errorf("write the results: %w", err)
 		}
 	}
+	o.rows = nil
 	if err := table.Render(); err != nil {
 		return fmt.Errorf("write the results: %w", err)
 	}
@@ -265,8 +313,8 @@ type fileJSON struct {
 func newFileJSON(r records.Record) fileJSON {
 	f := fileJSON{
 		ID: r.ID, Name: r.Name, Type: r.Type, State: r.State(), Malformed: r.Malformed(),
-		CreatedAt: stamp(r.CreatedAt).machine, UploadedAt: stamp(r.UploadedAt).machine,
-		StoredAt: stamp(r.StoredAt).machine, DeletedAt: stamp(r.DeletedAt).machine, Content: r.Fingerprint,
+		CreatedAt: stampJSON(r.CreatedAt), UploadedAt: stampJSON(r.UploadedAt),
+		StoredAt: stampJSON(r.StoredAt), DeletedAt: stampJSON(r.DeletedAt), Content: r.Fingerprint,
 	}
 	if r.Size >= 0 {
 		f.Size = &r.Size
@@ -302,6 +350,15 @@ func checksum(c transfer.Checksum) cell {
 		return cell{}
 	}
 	return text(c.Algorithm + ":" + c.Value)
+}
+
+// stampJSON is a time in RFC 3339, or the text as it is: JSON has its own escapes.
+func stampJSON(s records.Stamp) string {
+	t, err := s.Time()
+	if err != nil {
+		return string(s)
+	}
+	return moment(t).machine
 }
 
 func (f fileJSON) withURL(u presign.URL) fileJSON {

@@ -77,7 +77,7 @@ func TestPolicies(t *testing.T) {
 					continue
 				}
 				seen[op] = true
-				needs, known := policy.Needs(c.service, c.operation, scope)
+				needs, known := policy.Needs(c.service, c.operation, role, scope)
 				if !known {
 					t.Errorf("%s is called, and not in operations() in internal/policy/operations.go: add it there, with the role %q", op, role)
 				}
@@ -134,6 +134,7 @@ func TestPoliciesAreEnough(t *testing.T) {
 func upload(t *testing.T, s *site) {
 	small, large := s.file(t, "small.txt", 10), s.file(t, "large.bin", 17<<20)
 	s.run(t, exitOK, "upload", large)
+	s.run(t, exitOK, append([]string{"upload"}, s.files(t, 8)...)...)
 	id := strings.TrimSpace(s.run(t, exitOK, "upload", "-q", small))
 	s.run(t, exitOK, "store", id)
 	s.run(t, exitOK, "info", id)
@@ -149,7 +150,7 @@ func upload(t *testing.T, s *site) {
 	defer cancel()
 	s.s3.Inject(faultproxy.On(http.MethodPost, "uploads"), faultproxy.Always(), faultproxy.Hang(faultproxy.After, nil))
 	s.during(t, "CreateMultipartUpload", cancel)
-	if r := runApp(ctx, t, s.env, "upload", large); r.status != exitInterrupted {
+	if r := runInAccount(ctx, t, s.env, "upload", large); r.status != exitInterrupted {
 		t.Fatalf("exit status %d after an interrupt\n%s", r.status, r.stderr)
 	}
 	s.s3.Heal()
@@ -179,7 +180,9 @@ func read(t *testing.T, s *site) {
 func sweep(t *testing.T, s *site) {
 	s.temporary(t)
 	s.run(t, exitOK, "expire")
-	s.temporary(t)
+	for range 40 {
+		s.temporary(t)
+	}
 	s.begin(t, s.temporary(t))
 	s.begin(t, s.placeholder(t))
 	s.placeholder(t)
@@ -209,7 +212,7 @@ func administer(t *testing.T, s *site) {
 	s.recorders = append(s.recorders, s.s3, s.dynamoDB)
 	env := maps.Clone(s.env)
 	env["AWS_ENDPOINT_URL_S3"], env["AWS_ENDPOINT_URL_DYNAMODB"] = s.s3.Start(t), s.dynamoDB.Start(t)
-	if r := runApp(t.Context(), t, env, "init"); r.status != exitOK {
+	if r := runInAccount(t.Context(), t, env, "init"); r.status != exitOK {
 		t.Fatalf("init: exit status %d\n%s", r.status, r.stderr)
 	}
 }
@@ -289,7 +292,7 @@ func (s *site) restrictTo(t *testing.T, role policy.Role) {
 // run runs the program, which must end with that exit status, and returns its output.
 func (s *site) run(t *testing.T, status int, args ...string) string {
 	t.Helper()
-	r := runApp(t.Context(), t, s.env, args...)
+	r := runInAccount(t.Context(), t, s.env, args...)
 	if r.status != status {
 		t.Fatalf("filestore %s: exit status %d, want %d\n%s%s", strings.Join(args, " "), r.status, status, r.stdout, r.stderr)
 	}
@@ -381,7 +384,7 @@ func printedPolicy(t *testing.T, role policy.Role, scope policy.Scope) printed {
 	if scope.Account != "" {
 		args = append(args, "--account", scope.Account)
 	}
-	r := runApp(t.Context(), t, nil, args...)
+	r := runInAccount(t.Context(), t, nil, args...)
 	if r.status != exitOK {
 		t.Fatalf("policy: exit status %d\n%s", r.status, r.stderr)
 	}
@@ -415,6 +418,16 @@ func (s *site) file(t *testing.T, name string, size int64) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// files makes n small files.
+func (s *site) files(t *testing.T, n int) []string {
+	t.Helper()
+	paths := make([]string, n)
+	for i := range paths {
+		paths[i] = s.file(t, fmt.Sprintf("%d.txt", i), int64(i))
+	}
+	return paths
 }
 
 // grow has a file change.
@@ -456,7 +469,7 @@ func (s *site) stored(t *testing.T, size int64) string {
 	delete(env, "AWS_SESSION_TOKEN")
 	env["AWS_ENDPOINT_URL_S3"], env["AWS_ENDPOINT_URL_DYNAMODB"] = s.server.Endpoint, aws.ToString(s.dynamoAPI.Options().BaseEndpoint)
 	env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"] = s.server.AccessKey, s.server.SecretKey
-	r := runApp(t.Context(), t, env, "upload", "-q", "--store", s.file(t, client.NewID(), size))
+	r := runInAccount(t.Context(), t, env, "upload", "-q", "--store", s.file(t, client.NewID(), size))
 	if r.status != exitOK {
 		t.Fatalf("upload: exit status %d\n%s", r.status, r.stderr)
 	}

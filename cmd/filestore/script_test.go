@@ -254,7 +254,7 @@ func (b awsBackend) contents(ctx context.Context, workDir string) (counts, error
 
 func count(ctx context.Context, table records.Table, bucket string, api *s3.Client) (counts, error) {
 	var n counts
-	for page, err := range table.Scan(ctx, records.Filter{}) {
+	for page, err := range table.Scan(ctx, records.Filter{}, records.ScanOptions{}) {
 		if err != nil {
 			return n, fmt.Errorf("count the records: %w", err)
 		}

@@ -21,12 +21,12 @@ import (
 func TestTemplateDescribesWhatInitCreates(t *testing.T) {
 	aws := newAccount(t)
 	flags := []string{"--bucket", "my-files", "--table", "Files-2", "--endpoint-url", aws.url, "--region", "eu-central-1"}
-	run := runApp(t.Context(), t, nil, append([]string{"init"}, flags...)...)
+	run := runInAccount(t.Context(), t, nil, append([]string{"init"}, flags...)...)
 	if run.status != exitOK || strings.Count(run.stdout, "\tcreated\n") != 5 {
 		t.Fatalf("init: exit status %d\n%s%s", run.status, run.stdout, run.stderr)
 	}
 
-	run = runApp(t.Context(), t, nil, append([]string{"template", "cloudformation"}, flags...)...)
+	run = runInAccount(t.Context(), t, nil, append([]string{"template", "cloudformation"}, flags...)...)
 	if run.status != exitOK {
 		t.Fatalf("template: exit status %d\n%s", run.status, run.stderr)
 	}
@@ -43,7 +43,7 @@ type ran struct {
 
 // runApp runs the program in this process and returns what it said. Its environment is env alone,
 // for the SDK too.
-func runApp(ctx context.Context, t *testing.T, env map[string]string, args ...string) ran {
+func runInAccount(ctx context.Context, t *testing.T, env map[string]string, args ...string) ran {
 	t.Helper()
 	for _, name := range []string{"AWS_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_REGION",
 		"AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_DYNAMODB"} {

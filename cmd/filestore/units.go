@@ -156,3 +156,27 @@ func isInvalid(s string) bool {
 	r, size := utf8.DecodeRuneInString(s)
 	return r == utf8.RuneError && size == 1
 }
+
+// thousands puts commas into a number in plain digits: 12345.5 is "12,345.5".
+func thousands(digits string) string {
+	whole, fraction, _ := strings.Cut(digits, ".")
+	sign := ""
+	if rest, ok := strings.CutPrefix(whole, "-"); ok {
+		sign, whole = "-", rest
+	}
+	for i := len(whole) - 3; i > 0; i -= 3 {
+		whole = whole[:i] + "," + whole[i:]
+	}
+	if fraction != "" {
+		whole += "." + fraction
+	}
+	return sign + whole
+}
+
+// thousandsOf is plural for large numbers.
+func thousandsOf(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return thousands(strconv.FormatInt(n, 10)) + " " + many
+}

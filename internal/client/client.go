@@ -26,6 +26,11 @@ const (
 	DefaultTemporaryLifetime = time.Hour
 )
 
+// DefaultSegments is how many parts of a table are read at once. It is the same for every table: how large
+// one is, DynamoDB tells only of six hours ago, and the seven requests more that a small one takes
+// cost half a unit each.
+const DefaultSegments = 8
+
 // batch is how many calls on single records run at once.
 const batch = 32
 

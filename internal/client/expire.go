@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,10 @@ type ExpireOptions struct {
 	DryRun bool
 	// Max is how many files are claimed at most; 0: no limit.
 	Max int
+	// Segments is how many parts of the table are read at once; 0: [DefaultSegments].
+	Segments int
+	// Reads counts what reading the table costs, and may limit its rate. May be nil.
+	Reads *records.Meter
 	// Report is told of each file that the sweep acted on or failed at. May be nil.
 	Report func(Swept)
 }
@@ -82,16 +87,20 @@ type Summary struct {
 // The error is that of the pass itself; failures of single files are reported and counted.
 func (c *Client) Expire(ctx context.Context, opts ExpireOptions) (Summary, error) {
 	s := &sweep{client: c, opts: opts, now: c.Now()}
-	if s.opts.OlderThan == 0 {
-		s.opts.OlderThan = c.Settings.TemporaryLifetime
-	}
-	// Stamps are whole seconds. With limits of whole seconds too, the filter, the look at the
-	// record and the condition of the claim all compare the same.
-	s.dueBefore = s.now.Add(-s.opts.OlderThan).Truncate(time.Second)
-	s.abandonBefore = s.dueBefore.Add(-c.Settings.URLLifetime).Truncate(time.Second)
+	s.dueBefore, s.abandonBefore = c.dueBefore(s.now, opts.OlderThan)
 	s.cleanSince = s.now.Add(-max(cleanAgain, c.Settings.URLLifetime)).Truncate(time.Second)
 	err := s.run(ctx)
 	return s.summary, err
+}
+
+// dueBefore returns the times before which a temporary file must have been uploaded, and a placeholder
+// been made, to be due now; lifetime 0: the setting.
+//
+// Stamps are whole seconds. With limits of whole seconds too, the filter, the look at the
+// record and the condition of the claim all compare the same.
+func (c *Client) dueBefore(now time.Time, lifetime time.Duration) (uploaded, created time.Time) {
+	uploaded = now.Add(-cmp.Or(lifetime, c.Settings.TemporaryLifetime)).Truncate(time.Second)
+	return uploaded, uploaded.Add(-c.Settings.URLLifetime).Truncate(time.Second)
 }
 
 type sweep struct {
@@ -125,7 +134,8 @@ func (s *sweep) run(ctx context.Context) error {
 		CreatedBefore:  records.At(s.abandonBefore),
 		DeletedSince:   records.At(s.cleanSince),
 	}
-	for page, err := range s.client.Records.Scan(ctx, filter) {
+	scan := records.ScanOptions{Segments: cmp.Or(s.opts.Segments, DefaultSegments), Meter: s.opts.Reads}
+	for page, err := range s.client.Records.Scan(ctx, filter, scan) {
 		if err != nil {
 			return fmt.Errorf("read the records: %w", err)
 		}

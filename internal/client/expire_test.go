@@ -478,13 +478,13 @@ type hookedTable struct {
 	claims func(id string) // before Expire and Abandon
 }
 
-func (h *hookedTable) Scan(ctx context.Context, f records.Filter) iter.Seq2[[]records.Record, error] {
+func (h *hookedTable) Scan(ctx context.Context, f records.Filter, opts records.ScanOptions) iter.Seq2[[]records.Record, error] {
 	if h.scan != nil {
 		if err := h.scan(); err != nil {
 			return func(yield func([]records.Record, error) bool) { yield(nil, err) }
 		}
 	}
-	return h.Table.Scan(ctx, f)
+	return h.Table.Scan(ctx, f, opts)
 }
 
 func (h *hookedTable) Expire(ctx context.Context, id string, at, before records.Stamp) (records.Record, error) {

@@ -494,7 +494,7 @@ func (f *filestore) uploads(t testing.TB, id string) int {
 func (f *filestore) records(t testing.TB) map[string]records.Record {
 	t.Helper()
 	all := make(map[string]records.Record)
-	for page, err := range f.table.Scan(t.Context(), records.Filter{}) {
+	for page, err := range f.table.Scan(t.Context(), records.Filter{}, records.ScanOptions{}) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -421,7 +421,7 @@ func (f *filestore) records(t *testing.T) []records.Record { return allRecords(t
 
 func allRecords(t *testing.T, table records.Table) (all []records.Record) {
 	t.Helper()
-	for page, err := range table.Scan(t.Context(), records.Filter{}) {
+	for page, err := range table.Scan(t.Context(), records.Filter{}, records.ScanOptions{}) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -103,6 +103,10 @@ func operations() []operation {
 		{DynamoDB, "DeleteItem", one("dynamodb:DeleteItem", theTable), []Role{Uploader}}, // uploads are undone
 		{DynamoDB, "GetItem", one("dynamodb:GetItem", theTable), []Role{Uploader, Sweeper}},
 		{DynamoDB, "BatchGetItem", one("dynamodb:BatchGetItem", theTable), []Role{Uploader, Reader, Sweeper}},
+		// Many writes in one request, each an INSERT or an UPDATE. Where that is not allowed, each is a
+		// request of its own.
+		{DynamoDB, "BatchExecuteStatement", []grant{{"dynamodb:PartiQLInsert", theTable}, {"dynamodb:PartiQLUpdate", theTable}}, []Role{Uploader}},
+		{DynamoDB, "BatchExecuteStatement", one("dynamodb:PartiQLUpdate", theTable), []Role{Sweeper}},
 		{DynamoDB, "Scan", one("dynamodb:Scan", theTable), []Role{Sweeper}},
 
 		// The table.

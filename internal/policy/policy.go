@@ -84,11 +84,11 @@ func newDocument(scope Scope, allowed []operation) Document {
 // Need is an action that an operation needs, and the ARN of what it is on.
 type Need struct{ Action, Resource string }
 
-// Needs returns what must be allowed to whoever calls an operation, with "*" for the key of an
-// object. known is false for one that filestore does not call.
-func Needs(service, name string, scope Scope) (needs []Need, known bool) {
+// Needs returns what must be allowed to whoever calls an operation in the role, with "*" for the key
+// of an object. known is false for one that no command of the role calls.
+func Needs(service, name string, role Role, scope Scope) (needs []Need, known bool) {
 	for _, o := range operations() {
-		if o.service != service || o.name != name {
+		if o.service != service || o.name != name || !o.allows(role) {
 			continue
 		}
 		for _, g := range o.grants {
@@ -103,8 +103,8 @@ func Needs(service, name string, scope Scope) (needs []Need, known bool) {
 func Called(role Role) []string {
 	var out []string
 	for _, o := range operations() {
-		if o.allows(role) {
-			out = append(out, o.service+" "+o.name)
+		if op := o.service + " " + o.name; o.allows(role) && !slices.Contains(out, op) {
+			out = append(out, op)
 		}
 	}
 	return out

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"time"
 )
@@ -73,6 +74,18 @@ func (s Stamp) Before(limit time.Time) bool {
 	return err == nil && t.Before(limit)
 }
 
+// Moment names a time of a record, by which files are selected and sorted.
+type Moment string
+
+// The moments. The zero Moment is ByUpload.
+const (
+	ByUpload   Moment = ""         // uploaded_at; where that is not set, created_at
+	ByCreated  Moment = "created"  // created_at
+	ByUploaded Moment = "uploaded" // uploaded_at
+	ByStored   Moment = "stored"   // stored_at
+	ByDeleted  Moment = "deleted"  // deleted_at
+)
+
 // Record is one file's metadata, the item of docs/contract.md, "The record".
 type Record struct {
 	ID   string
@@ -110,6 +123,25 @@ func (r Record) State() State {
 	}
 }
 
+// Stamp returns the time of r that m names.
+func (r Record) Stamp(m Moment) Stamp {
+	switch m {
+	case ByCreated:
+		return r.CreatedAt
+	case ByUploaded:
+		return r.UploadedAt
+	case ByStored:
+		return r.StoredAt
+	case ByDeleted:
+		return r.DeletedAt
+	case ByUpload:
+	}
+	if r.UploadedAt.IsSet() {
+		return r.UploadedAt
+	}
+	return r.CreatedAt
+}
+
 // MetaObject returns the metadata as a JSON object, nil when there is none. It fails when the
 // attribute holds anything else.
 func (r Record) MetaObject() (map[string]json.RawMessage, error) {
@@ -126,28 +158,26 @@ func (r Record) MetaObject() (map[string]json.RawMessage, error) {
 // Malformed names the attributes whose value breaks the contract, in the order of the
 // contract's table; nil for a sound record.
 func (r Record) Malformed() []string {
-	bad := make(map[string]bool, len(r.Mistyped))
-	for _, name := range r.Mistyped {
-		bad[name] = true
-	}
-	if _, err := r.MetaObject(); err != nil {
-		bad["meta"] = true
-	}
-	stamps := map[string]Stamp{
-		"created_at": r.CreatedAt, "uploaded_at": r.UploadedAt,
-		"stored_at": r.StoredAt, "deleted_at": r.DeletedAt,
-	}
-	for name, s := range stamps {
-		if _, err := s.Time(); s.IsSet() && err != nil {
-			bad[name] = true
-		}
-	}
 	var names []string
-	for _, name := range []string{"name", "type", "size", "meta", "fingerprint", "created_at", "uploaded_at", "stored_at", "deleted_at"} {
-		if bad[name] {
+	look := func(name string, bad bool) {
+		if bad || slices.Contains(r.Mistyped, name) {
 			names = append(names, name)
 		}
 	}
+	unreadable := func(s Stamp) bool {
+		_, err := s.Time()
+		return s.IsSet() && err != nil
+	}
+	_, err := r.MetaObject()
+	look("name", false)
+	look("type", false)
+	look("size", false)
+	look("meta", err != nil)
+	look("fingerprint", false)
+	look("created_at", unreadable(r.CreatedAt))
+	look("uploaded_at", unreadable(r.UploadedAt))
+	look("stored_at", unreadable(r.StoredAt))
+	look("deleted_at", unreadable(r.DeletedAt))
 	return names
 }
 
@@ -188,10 +218,12 @@ type Upload struct {
 	Store bool
 }
 
-// Filter selects records for [Table.Scan]: those for which at least one of the set limits
-// holds. The zero Filter selects every record. Limits are compared with the stored text, so a
-// page may hold a record whose stamp is unreadable; the caller looks at it before it acts.
+// Filter selects records for [Table.Scan]. The zero Filter selects every record. Limits are
+// compared with the stored text, so a page may hold a record whose stamp is unreadable; the
+// caller looks at it before it acts.
 type Filter struct {
+	// The limits of a sweep. Where any of them is set, at least one of those must hold.
+
 	// UploadedBefore selects temporary files uploaded before the limit.
 	UploadedBefore Stamp
 	// CreatedBefore selects placeholders made before the limit. Placeholders without created_at
@@ -199,10 +231,38 @@ type Filter struct {
 	CreatedBefore Stamp
 	// DeletedSince selects deleted files with deleted_at at or after the limit.
 	DeletedSince Stamp
+
+	// What follows narrows the selection: all that is set must hold.
+
+	// States selects files in one of these states; empty: in any.
+	States []State
+	// Since and Until select files whose time By is at or after Since, and before Until. Where one
+	// of them is set, a file without that time is not selected.
+	By           Moment
+	Since, Until Stamp
 }
 
 // IsZero reports whether f selects every record.
-func (f Filter) IsZero() bool { return f == Filter{} }
+func (f Filter) IsZero() bool {
+	return f.UploadedBefore == "" && f.CreatedBefore == "" && f.DeletedSince == "" &&
+		len(f.States) == 0 && f.Since == "" && f.Until == ""
+}
+
+// ScanOptions choose how [Table.Scan] reads. With the zero value it asks for one page after the
+// other, each when the caller comes for it, without meta.
+type ScanOptions struct {
+	// Segments is how many parts of the table are read at once, each of them one page ahead of the
+	// caller. 0: no part is, and no page is read ahead. A table on this disk reads as with 0: its one
+	// reader is as fast.
+	Segments int
+	// FirstPage is how many records the first request looks at; each further one looks at twice as
+	// many as the one before. It is for callers that want a few records. 0: as many as the table gives.
+	FirstPage int
+	// Meta says that the records must have their meta. Else it may be left out.
+	Meta bool
+	// Meter counts what the requests cost, and may hold them back. May be nil.
+	Meter *Meter
+}
 
 // Table keeps the records. Every transition is one conditional write on one record: two
 // callers may try it at the same time, one of them wins, and the other gets a
@@ -248,8 +308,9 @@ type Table interface {
 
 	// Scan returns the selected records, a page at a time and every page. The order is the
 	// table's own. It ends after the first error. A write made while it runs may or may not
-	// show. Pages may be empty. Meta and Fingerprint may be left out of the records.
-	Scan(ctx context.Context, f Filter) iter.Seq2[[]Record, error]
+	// show. Pages may be empty. Fingerprint may be left out of the records. Whichever way the caller's loop ends, and when ctx ends, nothing of
+	// the scan is left running.
+	Scan(ctx context.Context, f Filter, opts ScanOptions) iter.Seq2[[]Record, error]
 }
 
 // Refusal returns why a write was refused: the first of checks that current fails. found is

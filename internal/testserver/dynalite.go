@@ -59,7 +59,7 @@ func startDynalite(t testing.TB, node, script string) (endpoint string, err erro
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.Command(node, script, "--host", host, "--port", port,
+	cmd := exec.Command(node, "--import", survive, script, "--host", host, "--port", port,
 		"--createTableMs", "0", "--deleteTableMs", "0", "--updateTableMs", "0")
 	// It says so when it listens. A stranger on the port keeps it from saying that.
 	out := &awaited{text: []byte("listening at"), seen: make(chan struct{})}
@@ -82,6 +82,10 @@ func startDynalite(t testing.TB, node, script string) (endpoint string, err erro
 		return "", fmt.Errorf("it does not listen after %s: %s", startTimeout, out)
 	}
 }
+
+// survive is a module that keeps dynalite from ending when a client breaks off a request that it is
+// still sending: dynalite throws that error, and nobody catches it. A server of AWS serves on.
+const survive = `data:text/javascript,process.on("uncaughtException",(e)=>{if(e.code!=="ECONNRESET"){console.error(e);process.exit(1)}})`
 
 // awaited is the output of a process, in which a text is awaited: then seen is closed.
 type awaited struct {

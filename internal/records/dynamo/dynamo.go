@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -517,56 +516,6 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-timer.C:
 		return nil
 	}
-}
-
-// Scan implements [records.Table]. A page is what DynamoDB finds in a megabyte of the table;
-// the pages are not read consistently, so that they may show a record as it was a second ago.
-// Every transition checks for itself.
-func (t *Table) Scan(ctx context.Context, f records.Filter) iter.Seq2[[]records.Record, error] {
-	input := dynamodb.ScanInput{
-		TableName: &t.name,
-		// Without meta, and without what others have added: both can be large.
-		ProjectionExpression:     aws.String("id, #name, #type, #size, created_at, uploaded_at, stored_at, deleted_at"),
-		ExpressionAttributeNames: map[string]string{"#name": "name", "#type": "type", "#size": "size"},
-	}
-	if expression, values := condition(f); expression != "" {
-		input.FilterExpression, input.ExpressionAttributeValues = &expression, values
-	}
-	return func(yield func([]records.Record, error) bool) {
-		input := input // each range over the result begins at the first page
-		for {
-			out, err := t.client.Scan(ctx, &input)
-			if err != nil {
-				yield(nil, fmt.Errorf("scan files: %w", err))
-				return
-			}
-			page := make([]records.Record, len(out.Items))
-			for i, item := range out.Items {
-				page[i] = decode(item)
-			}
-			if !yield(page, nil) || len(out.LastEvaluatedKey) == 0 {
-				return
-			}
-			input.ExclusiveStartKey = out.LastEvaluatedKey
-		}
-	}
-}
-
-// condition is f as a filter expression with its values; "" for the filter that selects all,
-// since DynamoDB allows neither an empty expression nor values that none uses.
-func condition(f records.Filter) (string, map[string]types.AttributeValue) {
-	var terms []string
-	values := make(map[string]types.AttributeValue)
-	add := func(name string, limit records.Stamp, conditions ...string) {
-		if limit.IsSet() {
-			terms = append(terms, "("+and(conditions...)+")")
-			values[name] = text(limit)
-		}
-	}
-	add(":uploaded", f.UploadedBefore, "uploaded_at < :uploaded", notStored, notDeleted)
-	add(":created", f.CreatedBefore, "created_at < :created", notUploaded, notStored, notDeleted)
-	add(":deleted", f.DeletedSince, "deleted_at >= :deleted")
-	return strings.Join(terms, " OR "), values
 }
 
 func key(id string) map[string]types.AttributeValue {

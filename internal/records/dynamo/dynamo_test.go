@@ -57,7 +57,9 @@ type smallPages struct{ *dynamodb.Client }
 
 func (c smallPages) Scan(ctx context.Context, in *dynamodb.ScanInput, optFns ...func(*dynamodb.Options)) (*dynamodb.ScanOutput, error) {
 	limited := *in
-	limited.Limit = aws.Int32(7)
+	if limited.Limit == nil || *limited.Limit > 7 {
+		limited.Limit = aws.Int32(7)
+	}
 	return c.Client.Scan(ctx, &limited, optFns...)
 }
 
@@ -212,7 +214,7 @@ func TestLenientReading(t *testing.T) {
 	})
 	t.Run("scan", func(t *testing.T) {
 		got := make(map[string]bool)
-		for page, err := range table.Scan(t.Context(), records.Filter{}) {
+		for page, err := range table.Scan(t.Context(), records.Filter{}, records.ScanOptions{}) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -240,7 +242,7 @@ func TestLenientReading(t *testing.T) {
 		if _, err := table.Expire(t.Context(), "dated by number", now, now); !errors.Is(err, records.ErrNotDue) {
 			t.Errorf("Expire: error %v", err)
 		}
-		for page, err := range table.Scan(t.Context(), records.Filter{UploadedBefore: now}) {
+		for page, err := range table.Scan(t.Context(), records.Filter{UploadedBefore: now}, records.ScanOptions{}) {
 			if err != nil || len(page) > 0 {
 				t.Errorf("Scan: %v, error %v", page, err)
 			}
@@ -617,7 +619,7 @@ func TestManyRecords(t *testing.T) {
 	begin = time.Now()
 	seen := make(map[string]bool, n)
 	pages := 0
-	for page, err := range table.Scan(t.Context(), records.Filter{UploadedBefore: now, CreatedBefore: now, DeletedSince: early}) {
+	for page, err := range table.Scan(t.Context(), records.Filter{UploadedBefore: now, CreatedBefore: now, DeletedSince: early}, records.ScanOptions{}) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -48,7 +48,10 @@ func Run(t *testing.T, open func(t *testing.T) records.Table) {
 	t.Run("limits", func(t *testing.T) { testLimits(t, open(t)) })
 	t.Run("get", func(t *testing.T) { testGet(t, open(t)) })
 	t.Run("scan", func(t *testing.T) { testScan(t, open(t)) })
+	t.Run("scan selection", func(t *testing.T) { testScanSelection(t, open(t)) })
+	t.Run("scan options", func(t *testing.T) { testScanOptions(t, open(t)) })
 	t.Run("scan ends early", func(t *testing.T) { testScanEndsEarly(t, open(t)) })
+	t.Run("scan canceled", func(t *testing.T) { testScanCanceled(t, open(t)) })
 	t.Run("canceled", func(t *testing.T) { testCanceled(t, open(t)) })
 	t.Run("races", func(t *testing.T) { testRaces(t, open(t)) })
 	t.Run("unknown attributes", func(t *testing.T) { testUnknownAttributes(t, open(t)) })
@@ -637,7 +640,7 @@ func testScan(t *testing.T, table records.Table) {
 	t.Run("written meanwhile", func(t *testing.T) {
 		// A sweep claims what it is told, while it goes on.
 		seen := 0
-		for page, err := range table.Scan(ctx, records.Filter{UploadedBefore: limit}) {
+		for page, err := range table.Scan(ctx, records.Filter{UploadedBefore: limit}, records.ScanOptions{}) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -658,9 +661,19 @@ func testScan(t *testing.T, table records.Table) {
 // they may be left out.
 func scan(t *testing.T, table records.Table, f records.Filter) (map[string]records.Record, int) {
 	t.Helper()
+	found, pages := scanWith(t, table, f, records.ScanOptions{})
+	for id, r := range found {
+		r.Meta = ""
+		found[id] = r
+	}
+	return found, pages
+}
+
+func scanWith(t *testing.T, table records.Table, f records.Filter, opts records.ScanOptions) (map[string]records.Record, int) {
+	t.Helper()
 	found := make(map[string]records.Record)
 	pages := 0
-	for page, err := range table.Scan(t.Context(), f) {
+	for page, err := range table.Scan(t.Context(), f, opts) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -669,32 +682,145 @@ func scan(t *testing.T, table records.Table, f records.Filter) (map[string]recor
 			if _, twice := found[r.ID]; twice {
 				t.Errorf("Scan returns %q twice", r.ID)
 			}
-			r.Meta, r.Fingerprint = "", ""
+			r.Fingerprint = ""
 			found[r.ID] = r
 		}
 	}
 	return found, pages
 }
 
+// testScanSelection selects by state and by time, as a list does.
+func testScanSelection(t *testing.T, table records.Table) {
+	first, second, third, fourth := records.Stamp("2026-01-01T00:00:00"), records.Stamp("2026-01-02T00:00:00"), records.Stamp("2026-01-03T00:00:00"), records.Stamp("2026-01-04T00:00:00")
+	for id, times := range map[string][4]records.Stamp{
+		"placeholder":         {first},
+		"placeholder of API":  {},
+		"temporary":           {first, second},
+		"temporary of API":    {"", second},
+		"stored":              {first, second, third},
+		"deleted placeholder": {first, "", "", second},
+		"deleted temporary":   {first, second, "", third},
+		"deleted stored":      {first, second, third, fourth},
+	} {
+		r := records.Record{ID: id, Name: "a", Size: -1, CreatedAt: times[0], UploadedAt: times[1], StoredAt: times[2], DeletedAt: times[3]}
+		if r.UploadedAt.IsSet() {
+			r.Type, r.Size = "text/plain", 1
+		}
+		put(t, table, r)
+	}
+	for _, test := range []struct {
+		name   string
+		filter records.Filter
+		want   []string
+	}{
+		{"placeholders", records.Filter{States: []records.State{records.Placeholder}}, []string{"placeholder", "placeholder of API"}},
+		{"temporary files", records.Filter{States: []records.State{records.Temporary}}, []string{"temporary", "temporary of API"}},
+		{"stored files", records.Filter{States: []records.State{records.Stored}}, []string{"stored"}},
+		{"deleted files", records.Filter{States: []records.State{records.Deleted}}, []string{"deleted placeholder", "deleted stored", "deleted temporary"}},
+		{"two states", records.Filter{States: []records.State{records.Stored, records.Placeholder}}, []string{"placeholder", "placeholder of API", "stored"}},
+		{"a state that there is not", records.Filter{States: []records.State{"lost"}}, nil},
+		{"since", records.Filter{Since: second}, []string{"deleted stored", "deleted temporary", "stored", "temporary", "temporary of API"}},
+		{"until is not included", records.Filter{Until: second}, []string{"deleted placeholder", "placeholder"}},
+		{"since and until", records.Filter{Since: first, Until: second}, []string{"deleted placeholder", "placeholder"}},
+		{"nothing between", records.Filter{Since: third, Until: fourth}, nil},
+		{"created", records.Filter{By: records.ByCreated, Since: first}, []string{"deleted placeholder", "deleted stored", "deleted temporary", "placeholder", "stored", "temporary"}},
+		{"uploaded", records.Filter{By: records.ByUploaded, Until: third}, []string{"deleted stored", "deleted temporary", "stored", "temporary", "temporary of API"}},
+		{"stored", records.Filter{By: records.ByStored, Since: first}, []string{"deleted stored", "stored"}},
+		{"deleted", records.Filter{By: records.ByDeleted, Since: second, Until: fourth}, []string{"deleted placeholder", "deleted temporary"}},
+		{"state and time", records.Filter{States: []records.State{records.Temporary, records.Stored}, By: records.ByCreated, Since: first}, []string{"stored", "temporary"}},
+		{"a time by itself limits nothing", records.Filter{By: records.ByStored, States: []records.State{records.Stored}}, []string{"stored"}},
+		{"limit of a sweep, and state", records.Filter{UploadedBefore: third, CreatedBefore: second, States: []records.State{records.Placeholder}}, []string{"placeholder"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			found, _ := scan(t, table, test.filter)
+			if diff := cmp.Diff(test.want, slices.Sorted(maps.Keys(found))); diff != "" {
+				t.Errorf("selected (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// testScanOptions reads the same records in every way: each comes once, whole, and is counted.
+func testScanOptions(t *testing.T, table records.Table) {
+	all := make(map[string]records.Record)
+	for i := range 150 {
+		r := placeholder(fmt.Sprintf("options%03d", i))
+		put(t, table, r)
+		all[r.ID] = r
+	}
+	for _, opts := range []records.ScanOptions{
+		{},
+		{Segments: 1}, {Segments: 2}, {Segments: 3}, {Segments: 8}, {Segments: 200},
+		{FirstPage: 1}, {FirstPage: 4}, {FirstPage: 1000}, {FirstPage: 2, Segments: 5},
+	} {
+		t.Run(fmt.Sprintf("segments %d, first page %d", opts.Segments, opts.FirstPage), func(t *testing.T) {
+			opts.Meta, opts.Meter = true, records.NewMeter(0)
+			found, pages := scanWith(t, table, records.Filter{}, opts)
+			if diff := cmp.Diff(all, found); diff != "" {
+				t.Errorf("Scan (-want +got):\n%s", diff)
+			}
+			cost := opts.Meter.Total()
+			if cost.Records != int64(len(all)) || cost.Requests != int64(pages) {
+				t.Errorf("%+v for %d records in %d pages", cost, len(all), pages)
+			}
+		})
+	}
+	t.Run("a few", func(t *testing.T) {
+		meter := records.NewMeter(0)
+		for page, err := range table.Scan(t.Context(), records.Filter{}, records.ScanOptions{FirstPage: 3, Meter: meter}) {
+			if err != nil || len(page) != 3 {
+				t.Errorf("%d records, error %v", len(page), err)
+			}
+			break
+		}
+		if cost := meter.Total(); cost.Records != 3 || cost.Requests != 1 {
+			t.Errorf("%+v to see 3 records", cost)
+		}
+	})
+}
+
 func testScanEndsEarly(t *testing.T, table records.Table) {
 	for i := range 60 {
 		put(t, table, records.Record{ID: fmt.Sprintf("early%02d", i), Name: "a", Size: -1})
 	}
-	pages := 0
-	for _, err := range table.Scan(t.Context(), records.Filter{}) {
-		if err != nil {
-			t.Fatal(err)
+	for _, segments := range []int{0, 1, 4} {
+		pages := 0
+		for _, err := range table.Scan(t.Context(), records.Filter{}, records.ScanOptions{Segments: segments}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if pages++; pages == 2 {
+				break
+			}
 		}
-		if pages++; pages == 2 {
-			break
+		if pages != 2 {
+			t.Errorf("%d segments: %d pages, want at least 2", segments, pages)
 		}
-	}
-	if pages != 2 {
-		t.Errorf("%d pages, want at least 2", pages)
 	}
 	// The table is free for others: nothing of the broken-off Scan is left.
 	if _, err := table.Delete(t.Context(), "early00", now); err != nil {
 		t.Error(err)
+	}
+}
+
+// testScanCanceled ends the context while a page is looked at: the scan says so, once.
+func testScanCanceled(t *testing.T, table records.Table) {
+	for i := range 120 {
+		put(t, table, records.Record{ID: fmt.Sprintf("canceled%03d", i), Name: "a", Size: -1})
+	}
+	for _, segments := range []int{0, 1, 4} {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var errs []error
+		for _, err := range table.Scan(ctx, records.Filter{}, records.ScanOptions{Segments: segments}) {
+			cancel()
+			if err != nil {
+				errs = append(errs, err)
+			}
+		}
+		if len(errs) != 1 || !errors.Is(errs[0], context.Canceled) {
+			t.Errorf("%d segments: errors %v", segments, errs)
+		}
 	}
 }
 
@@ -709,7 +835,7 @@ func testCanceled(t *testing.T, table records.Table) {
 		t.Errorf("Get: error %v", err)
 	}
 	errs := 0
-	for page, err := range table.Scan(ctx, records.Filter{}) {
+	for page, err := range table.Scan(ctx, records.Filter{}, records.ScanOptions{}) {
 		if errs++; !errors.Is(err, context.Canceled) || page != nil {
 			t.Errorf("Scan: page %v, error %v", page, err)
 		}

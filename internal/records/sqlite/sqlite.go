@@ -367,21 +367,28 @@ func (t *Table) Get(ctx context.Context, ids []string) (map[string]records.Recor
 }
 
 // Scan implements [records.Table]. The order is that of the ids. Each page is a statement of
-// its own, so that no writer and no checkpoint waits for the caller between two of them.
-func (t *Table) Scan(ctx context.Context, f records.Filter) iter.Seq2[[]records.Record, error] {
+// its own, so that no writer and no checkpoint waits for the caller between two of them. There is
+// one reader, whatever opts.Segments says: the database has one connection, and no network to wait for.
+func (t *Table) Scan(ctx context.Context, f records.Filter, opts records.ScanOptions) iter.Seq2[[]records.Record, error] {
 	where, limits := condition(f)
-	// Without meta and fingerprint, as the other table: no caller comes to depend on them.
-	query := `SELECT id, name, type, size, NULL, NULL, created_at, uploaded_at, stored_at, deleted_at FROM files
+	meta := "meta"
+	if !opts.Meta {
+		meta = "NULL" // as the other table: no caller comes to depend on it
+	}
+	query := `SELECT id, name, type, size, ` + meta + `, NULL, created_at, uploaded_at, stored_at, deleted_at FROM files
 		WHERE id > @after AND (` + where + `) ORDER BY id LIMIT @count`
 	return func(yield func([]records.Record, error) bool) {
-		for after := ""; ; {
-			args := append(slices.Clone(limits), sql.Named("after", after), sql.Named("count", t.page))
-			page, err := t.query(ctx, query, args...)
+		count := t.page
+		if opts.FirstPage > 0 {
+			count = min(opts.FirstPage, t.page)
+		}
+		for after := ""; ; count = min(2*count, t.page) {
+			page, err := t.scanPage(ctx, opts.Meter, query, append(slices.Clone(limits), sql.Named("after", after), sql.Named("count", count)))
 			if err != nil {
 				yield(nil, fmt.Errorf("scan files: %w", named(err)))
 				return
 			}
-			if !yield(page, nil) || len(page) < t.page {
+			if !yield(page, nil) || len(page) < count {
 				return
 			}
 			after = page[len(page)-1].ID
@@ -389,23 +396,82 @@ func (t *Table) Scan(ctx context.Context, f records.Filter) iter.Seq2[[]records.
 	}
 }
 
+func (t *Table) scanPage(ctx context.Context, meter *records.Meter, query string, args []any) ([]records.Record, error) {
+	done, err := meter.Begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	page, err := t.query(ctx, query, args...)
+	if err != nil {
+		done(records.Cost{})
+		return nil, err
+	}
+	done(records.Cost{Requests: 1, Records: int64(len(page))})
+	return page, nil
+}
+
 // condition is f in SQL, with its arguments.
 func condition(f records.Filter) (string, []any) {
-	if f.IsZero() {
-		return "TRUE", nil
-	}
-	var terms []string
+	var all []string // of which each must hold
 	var args []any
+
+	var due []string
 	add := func(name string, limit records.Stamp, term string) {
 		if limit.IsSet() {
-			terms = append(terms, term)
+			due = append(due, term)
 			args = append(args, sql.Named(name, string(limit)))
 		}
 	}
 	add("uploaded", f.UploadedBefore, "uploaded_at < @uploaded AND stored_at IS NULL AND deleted_at IS NULL")
 	add("created", f.CreatedBefore, "created_at < @created AND uploaded_at IS NULL AND stored_at IS NULL AND deleted_at IS NULL")
 	add("deleted", f.DeletedSince, "deleted_at >= @deleted")
-	return strings.Join(terms, " OR "), args
+	all = append(all, or(due)...)
+
+	var states []string
+	for _, s := range f.States {
+		states = append(states, inState(s))
+	}
+	all = append(all, or(states)...)
+
+	at := "coalesce(uploaded_at, created_at)"
+	if f.By != records.ByUpload {
+		at = string(f.By) + "_at"
+	}
+	if f.Since.IsSet() {
+		all = append(all, at+" >= @since")
+		args = append(args, sql.Named("since", string(f.Since)))
+	}
+	if f.Until.IsSet() {
+		all = append(all, at+" < @until")
+		args = append(args, sql.Named("until", string(f.Until)))
+	}
+	if len(all) == 0 {
+		return "TRUE", nil
+	}
+	return strings.Join(all, " AND "), args
+}
+
+// or joins terms of which one must hold, if there are any.
+func or(terms []string) []string {
+	if len(terms) == 0 {
+		return nil
+	}
+	return []string{"(" + strings.Join(terms, " OR ") + ")"}
+}
+
+// inState is [records.Record.State] in SQL.
+func inState(s records.State) string {
+	switch s {
+	case records.Placeholder:
+		return "uploaded_at IS NULL AND stored_at IS NULL AND deleted_at IS NULL"
+	case records.Temporary:
+		return "uploaded_at IS NOT NULL AND stored_at IS NULL AND deleted_at IS NULL"
+	case records.Stored:
+		return "stored_at IS NOT NULL AND deleted_at IS NULL"
+	case records.Deleted:
+		return "deleted_at IS NOT NULL"
+	}
+	return "FALSE"
 }
 
 // write runs statement, a conditional UPDATE or DELETE of the row @id, and returns the row it

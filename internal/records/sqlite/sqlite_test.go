@@ -126,8 +126,8 @@ func (a *alternating) Get(ctx context.Context, ids []string) (map[string]records
 	return a.next().Get(ctx, ids)
 }
 
-func (a *alternating) Scan(ctx context.Context, f records.Filter) iter.Seq2[[]records.Record, error] {
-	return a.next().Scan(ctx, f)
+func (a *alternating) Scan(ctx context.Context, f records.Filter, opts records.ScanOptions) iter.Seq2[[]records.Record, error] {
+	return a.next().Scan(ctx, f, opts)
 }
 
 // TestRealPages reads more records than fit in a page of the usual size.
@@ -143,7 +143,7 @@ func TestRealPages(t *testing.T) {
 		ids = append(ids, id)
 	}
 	var sizes []int
-	for page, err := range table.Scan(t.Context(), records.Filter{CreatedBefore: now}) {
+	for page, err := range table.Scan(t.Context(), records.Filter{CreatedBefore: now}, records.ScanOptions{}) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,0 +1,234 @@
+package dynamo
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"math"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/designfultech/filestore/internal/records"
+)
+
+// Scan implements [records.Table]. A page is what DynamoDB finds in a megabyte of the table;
+// the pages are not read consistently, which costs half, so that they may show a record as it was
+// a second ago. Every transition checks for itself.
+func (t *Table) Scan(ctx context.Context, f records.Filter, opts records.ScanOptions) iter.Seq2[[]records.Record, error] {
+	input := dynamodb.ScanInput{
+		TableName: &t.name,
+		// Without what others have added, and mostly without meta: both can be large.
+		ProjectionExpression:     aws.String("id, #name, #type, #size, created_at, uploaded_at, stored_at, deleted_at"),
+		ExpressionAttributeNames: map[string]string{"#name": "name", "#type": "type", "#size": "size"},
+		ReturnConsumedCapacity:   types.ReturnConsumedCapacityTotal,
+	}
+	if opts.Meta {
+		input.ProjectionExpression = aws.String(*input.ProjectionExpression + ", meta")
+	}
+	if opts.FirstPage > 0 {
+		input.Limit = aws.Int32(int32(min(opts.FirstPage, math.MaxInt32)))
+	}
+	if expression, values := condition(f); expression != "" {
+		input.FilterExpression, input.ExpressionAttributeValues = &expression, values
+	}
+	return func(yield func([]records.Record, error) bool) {
+		pages := t.pages(ctx, input, opts.Meter)
+		if opts.Segments > 0 {
+			pages = t.segments(ctx, input, opts)
+		}
+		for page, err := range pages {
+			if err != nil {
+				yield(nil, fmt.Errorf("scan files: %w", err))
+				return
+			}
+			if !yield(page, nil) {
+				return
+			}
+		}
+	}
+}
+
+// pages reads one segment, or the table, from its beginning: the next page is asked for when the
+// caller comes back. It ends after the first error.
+func (t *Table) pages(ctx context.Context, input dynamodb.ScanInput, meter *records.Meter) iter.Seq2[[]records.Record, error] {
+	return func(yield func([]records.Record, error) bool) {
+		input := input // each range over the result begins at the first page
+		for {
+			page, next, err := t.page(ctx, &input, meter)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if !yield(page, nil) || len(next) == 0 {
+				return
+			}
+			input.ExclusiveStartKey = next
+			if input.Limit != nil {
+				input.Limit = aws.Int32(min(*input.Limit, math.MaxInt32/2) * 2)
+			}
+		}
+	}
+}
+
+// page makes one request. next is where the one after it begins; empty: there is none.
+func (t *Table) page(ctx context.Context, input *dynamodb.ScanInput, meter *records.Meter) (page []records.Record, next map[string]types.AttributeValue, err error) {
+	done, err := meter.Begin(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	out, err := t.client.Scan(ctx, input)
+	if err != nil {
+		done(records.Cost{})
+		return nil, nil, err
+	}
+	cost := records.Cost{Requests: 1, Records: int64(out.ScannedCount), Units: -1}
+	if c := out.ConsumedCapacity; c != nil && c.CapacityUnits != nil {
+		cost.Units = *c.CapacityUnits
+	}
+	done(cost)
+	page = make([]records.Record, len(out.Items))
+	for i, item := range out.Items {
+		page[i] = decode(item)
+	}
+	return page, out.LastEvaluatedKey, nil
+}
+
+// segments reads the segments of the table at the same time (Amazon DynamoDB Developer Guide,
+// "Parallel scan"). Each has read one page that waits for the caller, and no more: so many pages
+// are in memory, however large the table is.
+func (t *Table) segments(ctx context.Context, input dynamodb.ScanInput, opts records.ScanOptions) iter.Seq2[[]records.Record, error] {
+	type result struct {
+		page []records.Record
+		err  error
+	}
+	return func(yield func([]records.Record, error) bool) {
+		segmentCtx, cancel := context.WithCancel(ctx)
+		results := make(chan result)
+		var running sync.WaitGroup
+		// However the caller's loop ends, by a panic too, the segments end before it goes on.
+		defer running.Wait()
+		defer cancel()
+
+		left := new(atomic.Int64)
+		left.Store(int64(opts.Segments))
+		for n := range opts.Segments {
+			input := input
+			if opts.Segments > 1 {
+				input.Segment, input.TotalSegments = aws.Int32(int32(n)), aws.Int32(int32(opts.Segments))
+			}
+			running.Go(func() {
+				defer func() {
+					if left.Add(-1) == 0 {
+						close(results)
+					}
+				}()
+				for page, err := range t.pages(segmentCtx, input, opts.Meter) {
+					select {
+					case results <- result{page, err}:
+					case <-segmentCtx.Done():
+						return
+					}
+				}
+			})
+		}
+		for r := range results {
+			if r.err != nil {
+				yield(nil, r.err)
+				return
+			}
+			if !yield(r.page, nil) {
+				return
+			}
+		}
+		// Segments that ended with ctx may not have said so.
+		if err := ctx.Err(); err != nil {
+			yield(nil, err)
+		}
+	}
+}
+
+// condition is f as a filter expression with its values; "" for the filter that selects all,
+// since DynamoDB allows no empty expression. Values that none uses are not allowed either: they are
+// nil where there are none.
+func condition(f records.Filter) (string, map[string]types.AttributeValue) {
+	var all []string // of which each must hold
+	var values map[string]types.AttributeValue
+	value := func(name string, limit records.Stamp) {
+		if values == nil {
+			values = make(map[string]types.AttributeValue)
+		}
+		values[name] = text(limit)
+	}
+
+	var due []string
+	add := func(name string, limit records.Stamp, conditions ...string) {
+		if limit.IsSet() {
+			due = append(due, and(conditions...))
+			value(name, limit)
+		}
+	}
+	add(":uploaded", f.UploadedBefore, "uploaded_at < :uploaded", notStored, notDeleted)
+	add(":created", f.CreatedBefore, "created_at < :created", notUploaded, notStored, notDeleted)
+	add(":deleted", f.DeletedSince, "deleted_at >= :deleted")
+	all = append(all, or(due)...)
+
+	var states []string
+	for _, s := range f.States {
+		states = append(states, inState(s))
+	}
+	all = append(all, or(states)...)
+
+	// between is the limits of time for one attribute. A comparison with one that is absent is false.
+	between := func(attribute string) string {
+		var terms []string
+		if f.Since.IsSet() {
+			terms = append(terms, attribute+" >= :since")
+			value(":since", f.Since)
+		}
+		if f.Until.IsSet() {
+			terms = append(terms, attribute+" < :until")
+			value(":until", f.Until)
+		}
+		return and(terms...)
+	}
+	switch {
+	case f.Since == "" && f.Until == "":
+	case f.By == records.ByUpload:
+		all = append(all, or([]string{
+			between("uploaded_at"),
+			and(notUploaded, between("created_at")),
+		})...)
+	default:
+		all = append(all, between(string(f.By)+"_at"))
+	}
+	return and(all...), values
+}
+
+// or joins terms of which one must hold, if there are any. AND binds more tightly than OR; and
+// DynamoDB refuses parentheses that it finds redundant.
+func or(terms []string) []string {
+	if len(terms) < 2 {
+		return terms
+	}
+	return []string{"(" + strings.Join(terms, " OR ") + ")"}
+}
+
+// inState is [records.Record.State] as an expression.
+func inState(s records.State) string {
+	switch s {
+	case records.Placeholder:
+		return and(notUploaded, notStored, notDeleted)
+	case records.Temporary:
+		return and(isUploaded, notStored, notDeleted)
+	case records.Stored:
+		return and("attribute_exists(stored_at)", notDeleted)
+	case records.Deleted:
+		return "attribute_exists(deleted_at)"
+	}
+	return "attribute_not_exists(id)" // no record is in a state that there is not
+}
