@@ -28,6 +28,7 @@ type uploadOptions struct {
 	meta      []string
 	store     bool
 	recursive bool
+	resume    bool
 }
 
 func newUploadCmd(a *app) *cobra.Command {
@@ -40,10 +41,18 @@ once.
 
 An upload that fails or is interrupted leaves nothing behind. Where one of several files
 fails, the others still go. With "-" the content is read from standard input. The type is
-taken from the extension, else from the first bytes.`,
+taken from the extension, else from the first bytes.
+
+With --resume, what was sent of a large file is kept instead, and the next --resume of the
+same path goes on with it: also after a kill, a lost network or a restart, and also where
+the killed upload was without --resume. Name, type and metadata are then those of the
+first try. If nobody goes on for as long as a placeholder lives (--url-expiration and
+--temporary-lifetime together), a sweep removes it. "filestore uploads" lists what is half
+done.`,
 		Example: `  filestore upload report.pdf
   filestore upload --store --meta branch=main --meta commit=4f2a91c dist/*.tar.gz
   filestore upload -r photos
+  filestore upload --resume backup.tar
   pg_dump shop | gzip | filestore upload --name shop.sql.gz -`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.paths = args
@@ -56,6 +65,7 @@ taken from the extension, else from the first bytes.`,
 	flags.StringArrayVar(&opts.meta, "meta", nil, "metadata as `key=value`; may be repeated")
 	flags.BoolVar(&opts.store, "store", false, "store at once")
 	flags.BoolVarP(&opts.recursive, "recursive", "r", false, "upload what is in directories; the path goes into meta.path")
+	flags.BoolVar(&opts.resume, "resume", false, "go on with an upload that broke off, and keep what is sent of one that fails")
 	opts.register(cmd)
 	return cmd
 }
@@ -84,6 +94,10 @@ func runUpload(ctx context.Context, a *app, opts *uploadOptions) (err error) {
 	if err := opts.apply(a, store.Transfer); err != nil {
 		return err
 	}
+	journals, err := a.newJournals(store, opts.resume)
+	if err != nil {
+		return err
+	}
 
 	sources := slices.DeleteFunc(opts.sources(meta), func(s source) bool {
 		if s.link {
@@ -93,6 +107,9 @@ func runUpload(ctx context.Context, a *app, opts *uploadOptions) (err error) {
 	})
 	if opts.name != "" && len(sources) > 1 {
 		return usagef("", "--name is for a single file, and %d match", len(sources))
+	}
+	if opts.resume {
+		refuseTwice(sources)
 	}
 	total, what := int64(0), fmt.Sprintf("uploading %d files", len(sources))
 	if len(sources) == 1 {
@@ -112,7 +129,7 @@ func runUpload(ctx context.Context, a *app, opts *uploadOptions) (err error) {
 	var t tally
 	temporary := false
 	for r := range client.InOrder(ctx, sources, store.Transfer.FilesAtOnce(), func(ctx context.Context, s source) uploaded {
-		record, err := uploadOne(ctx, a, store.Client, s, opts, bar)
+		record, err := uploadOne(ctx, a, store.Client, journals, s, opts, bar)
 		return uploaded{source: s, record: record, err: err}
 	}) {
 		if r.err != nil {
@@ -158,6 +175,9 @@ func (o *uploadOptions) check(a *app) (map[string]string, error) {
 	for i, path := range o.paths {
 		if path != "-" {
 			continue
+		}
+		if o.resume {
+			return nil, usagef("upload a file instead, or leave --resume away", "standard input can't be read again: --resume is for files")
 		}
 		if !named && len(o.paths) == 1 {
 			return nil, usagef("--name NAME", "standard input has no name")
@@ -291,7 +311,7 @@ func withPath(dir, path string, meta map[string]string) map[string]string {
 	return own
 }
 
-func uploadOne(ctx context.Context, a *app, c *client.Client, s source, opts *uploadOptions, bar *progress) (_ records.Record, err error) {
+func uploadOne(ctx context.Context, a *app, c *client.Client, journals *journals, s source, opts *uploadOptions, bar *progress) (_ records.Record, err error) {
 	if s.err != nil {
 		return records.Record{}, s.err
 	}
@@ -329,7 +349,27 @@ func uploadOne(ctx context.Context, a *app, c *client.Client, s source, opts *up
 		}
 		req.Type = mimetype.Sniff(head[:n])
 	}
-	return c.Upload(ctx, req)
+	journal, err := journals.of(s.path, f, c.Transfer)
+	if err != nil {
+		return records.Record{}, err
+	}
+	if journal == nil {
+		return c.Upload(ctx, req)
+	}
+	defer func() { err = errors.Join(err, journal.Close()) }()
+	req.Journal, req.Resume = journal, opts.resume
+	req.Resumed = func(partSize, there int64) {
+		if chosen := int64(opts.partSize); chosen != 0 && chosen != partSize {
+			a.remark("%q: goes on in parts of %s, as it was begun", s.path, iecSize(partSize))
+		}
+		a.note("%q: %s are there already", s.path, iecSize(there))
+	}
+	req.Anew = func(why error) { a.remark("%q: begins anew: %s", s.path, describe(why)) }
+	record, err := c.Upload(ctx, req)
+	if kept, ok := errors.AsType[*client.KeptError](err); ok {
+		err = &resumableError{KeptError: kept, path: s.path}
+	}
+	return record, err
 }
 
 // peek returns the first bytes of r, and a reader that begins with them.
