@@ -138,7 +138,7 @@ func (c *Client) abortUpload(ctx context.Context, id string, known, dryRun bool)
 	}
 	record, ok := found[id]
 	waits := ok && record.State() == records.Placeholder
-	if !there && !(known && waits) {
+	if !there && (!known || !waits) {
 		return record, fileError(id, NotFound, "no upload in parts is half done")
 	}
 	if dryRun {
