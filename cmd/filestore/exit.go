@@ -225,6 +225,9 @@ func hintFor(err error) string {
 	if _, ok := errors.AsType[*client.RenewError](err); ok {
 		return "--renew uploads it as a new file"
 	}
+	if resumable, ok := errors.AsType[*resumableError](err); ok {
+		return resumable.hint()
+	}
 	if _, ok := errors.AsType[*client.UploadLifetimeError](err); ok {
 		return "--url-expiration raises it; set it for every client, sweeps included"
 	}

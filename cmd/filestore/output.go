@@ -127,6 +127,8 @@ func (o *output) fail(id, path string, err error) {
 	// Of an interrupt the user knows, and the last line says so once; not of what it left.
 	if reasonOf(err) != client.Interrupted || leavesTraces(err) {
 		o.app.fail(what, err)
+	} else if resumable, ok := errors.AsType[*resumableError](err); ok {
+		o.app.hint(resumable.hint())
 	}
 	if o.app.flags.json {
 		o.jsonLine(failure{ID: id, Path: path, Error: failureCause{Reason: reasonOf(err), Message: describe(err)}})

@@ -12,6 +12,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,6 +33,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/designfultech/filestore/internal/client"
+	"github.com/designfultech/filestore/internal/faultproxy"
 	"github.com/designfultech/filestore/internal/local"
 	"github.com/designfultech/filestore/internal/records"
 	"github.com/designfultech/filestore/internal/records/dynamo"
@@ -123,6 +125,8 @@ func runScripts(t *testing.T, b backend, dirs ...string) {
 			"interrupt":  cmdInterrupt,
 			"json":       cmdJSON,
 			"jsonlines":  cmdJSONLines,
+			"part":       cmdPart,
+			"proxy":      func(ts *testscript.TestScript, neg bool, args []string) { cmdProxy(ts, b, neg, args) },
 			"put":        cmdPut,
 			"read":       cmdRead,
 			"start":      cmdStart,
@@ -138,6 +142,7 @@ func setUpScript(env *testscript.Env, b backend) error {
 	env.Vars = append(env.Vars,
 		"HOME="+filepath.Join(env.WorkDir, "home"),
 		"XDG_DATA_HOME="+filepath.Join(env.WorkDir, "data"),
+		"XDG_STATE_HOME="+filepath.Join(env.WorkDir, "state"),
 		"TZ=UTC",
 		// The race detector would have every command sleep for a second when it ends.
 		"GORACE=atexit_sleep_ms=0",
@@ -161,6 +166,9 @@ type script struct {
 	names     []string // of variables
 	processes map[string]*process
 	hanging   *hangingServer
+	proxy     *faultproxy.Proxy
+	front     *httptest.Server // of the proxy
+	held      *faultproxy.Rule
 }
 
 type scriptKey struct{}
@@ -181,6 +189,11 @@ func (s *script) stop() {
 	}
 	if s.hanging != nil {
 		s.hanging.close()
+	}
+	if s.proxy != nil {
+		s.proxy.Close()
+		s.front.CloseClientConnections()
+		s.front.Close()
 	}
 }
 
@@ -695,18 +708,23 @@ func cmdAwait(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// cmdInterrupt sends a process the signal of Ctrl-C, with -again as often as it takes:
+// cmdInterrupt sends a process the signal of Ctrl-C, with -again as often as it takes, or with -kill
+// the one that nobody can catch:
 //
-//	interrupt [-again] NAME
+//	interrupt [-again | -kill] NAME
 func cmdInterrupt(ts *testscript.TestScript, neg bool, args []string) {
-	again := len(args) > 0 && args[0] == "-again"
-	if again {
+	again, kill := len(args) > 0 && args[0] == "-again", len(args) > 0 && args[0] == "-kill"
+	if again || kill {
 		args = args[1:]
 	}
 	if neg || len(args) != 1 {
-		ts.Fatalf("usage: interrupt [-again] NAME")
+		ts.Fatalf("usage: interrupt [-again | -kill] NAME")
 	}
 	p := processOf(ts, args[0])
+	if kill {
+		ts.Check(p.cmd.Process.Kill())
+		return
+	}
 	ts.Check(p.cmd.Process.Signal(os.Interrupt))
 	if !again {
 		return
@@ -837,5 +855,56 @@ func cmdHang(ts *testscript.TestScript, neg bool, args []string) {
 		case <-timeout:
 			ts.Fatalf("%d connections came, not %d", s.hanging.accepted.Load(), n)
 		}
+	}
+}
+
+// cmdProxy puts a proxy in front of the S3 server, and sets AWS_ENDPOINT_URL_S3 to it:
+//
+//	proxy
+func cmdProxy(ts *testscript.TestScript, b backend, neg bool, args []string) {
+	aws, ok := b.(awsBackend)
+	s := scriptOf(ts)
+	if neg || len(args) != 0 || !ok || s.proxy != nil {
+		ts.Fatalf("usage: proxy, once, where there is an S3 server")
+	}
+	s.proxy = faultproxy.New(aws.s3.Endpoint)
+	s.front = httptest.NewServer(s.proxy)
+	ts.Setenv("AWS_ENDPOINT_URL_S3", s.front.URL)
+}
+
+// cmdPart has the proxy refuse or keep back the part of that number of every upload from now on, or let all parts
+// pass again; or waits until it has kept one back:
+//
+//	part N refuse|hold
+//	part N held
+//	part all pass
+func cmdPart(ts *testscript.TestScript, neg bool, args []string) {
+	s := scriptOf(ts)
+	if neg || len(args) != 2 || s.proxy == nil {
+		ts.Fatalf("usage: part N refuse|hold|held, or part all pass, after proxy")
+	}
+	is := func(r *http.Request) bool {
+		return r.Method == http.MethodPut && r.URL.Query().Get("partNumber") == args[0]
+	}
+	switch args[1] {
+	case "refuse":
+		s.proxy.Inject(is, faultproxy.Always(), faultproxy.SlowDown())
+	case "hold":
+		s.held = s.proxy.Inject(is, faultproxy.Always(), faultproxy.Hang(faultproxy.Before, nil))
+	case "held":
+		tick := time.NewTicker(scriptPoll)
+		defer tick.Stop()
+		timeout := time.After(scriptDeadline)
+		for s.held.Hits() == 0 {
+			select {
+			case <-tick.C:
+			case <-timeout:
+				ts.Fatalf("part %s did not come", args[0])
+			}
+		}
+	case "pass":
+		s.proxy.Heal()
+	default:
+		ts.Fatalf("unknown: %s", args[1])
 	}
 }

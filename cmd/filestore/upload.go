@@ -30,6 +30,7 @@ type uploadOptions struct {
 	recursive bool
 	key       string
 	renew     bool
+	resume    bool
 }
 
 func newUploadCmd(a *app) *cobra.Command {
@@ -48,11 +49,19 @@ With --idempotency-key, for one file at a time, an upload can be said again: the
 content give the same id, on every machine, and what is there is not sent again. The same key
 with other content is a conflict (exit status 6). Where the file has expired or was deleted,
 that is said (4), and --renew makes a new one. Name, type and metadata stay those of the first
-run, and a temporary file does not live longer for it: --store keeps it.`,
+run, and a temporary file does not live longer for it: --store keeps it.
+
+With --resume, what was sent of a large file is kept instead, and the next --resume of the
+same path goes on with it: also after a kill, a lost network or a restart, and also where
+the killed upload was without --resume. Name, type and metadata are then those of the
+first try. If nobody goes on for as long as a placeholder lives (--url-expiration and
+--temporary-lifetime together), a sweep removes it. "filestore uploads" lists what is half
+done.`,
 		Example: `  filestore upload report.pdf
   filestore upload --store --meta branch=main --meta commit=4f2a91c dist/*.tar.gz
   filestore upload --store --idempotency-key "$CI_COMMIT_SHA-app.tar.gz" app.tar.gz
   filestore upload -r photos
+  filestore upload --resume backup.tar
   pg_dump shop | gzip | filestore upload --name shop.sql.gz -`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.paths = args
@@ -67,6 +76,8 @@ run, and a temporary file does not live longer for it: --store keeps it.`,
 	flags.BoolVarP(&opts.recursive, "recursive", "r", false, "upload what is in directories; the path goes into meta.path")
 	flags.StringVar(&opts.key, "idempotency-key", "", "the same `key` and content give the same file, however often it is said")
 	flags.BoolVar(&opts.renew, "renew", false, "make a new file where that of the key has expired or was deleted")
+	flags.BoolVar(&opts.resume, "resume", false, "go on with an upload that broke off, and keep what is sent of one that fails")
+	cmd.MarkFlagsMutuallyExclusive("resume", "idempotency-key")
 	opts.register(cmd)
 	return cmd
 }
@@ -95,6 +106,10 @@ func runUpload(ctx context.Context, a *app, opts *uploadOptions) (err error) {
 	if err := opts.apply(a, store.Transfer); err != nil {
 		return err
 	}
+	journals, err := a.newJournals(store, opts.resume)
+	if err != nil {
+		return err
+	}
 
 	sources := slices.DeleteFunc(opts.sources(meta), func(s source) bool {
 		if s.link {
@@ -107,6 +122,9 @@ func runUpload(ctx context.Context, a *app, opts *uploadOptions) (err error) {
 	}
 	if opts.key != "" && len(sources) > 1 {
 		return usagef(keyLoop, "--idempotency-key is for a single file, and %d match", len(sources))
+	}
+	if opts.resume {
+		refuseTwice(sources)
 	}
 	total, what := int64(0), fmt.Sprintf("uploading %d files", len(sources))
 	if len(sources) == 1 {
@@ -126,7 +144,7 @@ func runUpload(ctx context.Context, a *app, opts *uploadOptions) (err error) {
 	var t tally
 	temporary := false
 	for r := range client.InOrder(ctx, sources, store.Transfer.FilesAtOnce(), func(ctx context.Context, s source) uploaded {
-		file, err := uploadOne(ctx, a, store.Client, s, opts, bar)
+		file, err := uploadOne(ctx, a, store.Client, journals, s, opts, bar)
 		return uploaded{source: s, Idempotent: file, err: err}
 	}) {
 		if r.err != nil {
@@ -218,6 +236,9 @@ func (o *uploadOptions) check(a *app) (map[string]string, error) {
 	for i, path := range o.paths {
 		if path != "-" {
 			continue
+		}
+		if o.resume {
+			return nil, usagef("upload a file instead, or leave --resume away", "standard input can't be read again: --resume is for files")
 		}
 		if !named && len(o.paths) == 1 {
 			return nil, usagef("--name NAME", "standard input has no name")
@@ -353,7 +374,7 @@ func withPath(dir, path string, meta map[string]string) map[string]string {
 	return own
 }
 
-func uploadOne(ctx context.Context, a *app, c *client.Client, s source, opts *uploadOptions, bar *progress) (_ client.Idempotent, err error) {
+func uploadOne(ctx context.Context, a *app, c *client.Client, journals *journals, s source, opts *uploadOptions, bar *progress) (_ client.Idempotent, err error) {
 	var none client.Idempotent
 	if s.err != nil {
 		return none, s.err
@@ -396,7 +417,27 @@ func uploadOne(ctx context.Context, a *app, c *client.Client, s source, opts *up
 	if opts.key != "" {
 		return c.UploadIdempotent(ctx, req, opts.key, opts.renew)
 	}
+	journal, err := journals.of(s.path, f, c.Transfer)
+	if err != nil {
+		return none, err
+	}
+	if journal == nil {
+		record, err := c.Upload(ctx, req)
+		return client.Idempotent{Record: record}, err
+	}
+	defer func() { err = errors.Join(err, journal.Close()) }()
+	req.Journal, req.Resume = journal, opts.resume
+	req.Resumed = func(partSize, there int64) {
+		if chosen := int64(opts.partSize); chosen != 0 && chosen != partSize {
+			a.remark("%q: goes on in parts of %s, as it was begun", s.path, iecSize(partSize))
+		}
+		a.note("%q: %s are there already", s.path, iecSize(there))
+	}
+	req.Anew = func(why error) { a.remark("%q: begins anew: %s", s.path, describe(why)) }
 	record, err := c.Upload(ctx, req)
+	if kept, ok := errors.AsType[*client.KeptError](err); ok {
+		err = &resumableError{KeptError: kept, path: s.path}
+	}
 	return client.Idempotent{Record: record}, err
 }
 

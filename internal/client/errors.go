@@ -15,6 +15,7 @@ import (
 
 	"github.com/designfultech/filestore/internal/presign"
 	"github.com/designfultech/filestore/internal/records"
+	"github.com/designfultech/filestore/internal/state"
 	"github.com/designfultech/filestore/internal/transfer"
 )
 
@@ -85,7 +86,7 @@ func ReasonOf(err error) Reason {
 	case errors.Is(err, records.ErrNotUploaded):
 		return NotUploaded
 	case errors.Is(err, records.ErrStored), errors.Is(err, records.ErrUploaded), errors.Is(err, records.ErrExists),
-		errors.Is(err, transfer.ErrChanged):
+		errors.Is(err, transfer.ErrChanged), errors.Is(err, state.ErrLocked):
 		return Conflict
 	case errors.Is(err, ErrStoreOnLoad):
 		return Usage

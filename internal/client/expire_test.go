@@ -200,6 +200,17 @@ func testExpireMultipart(t *testing.T, on servers) {
 		t.Error("the upload that was given up is left")
 	}
 
+	t.Run("of more than a day, with its placeholder", func(t *testing.T) {
+		f := on.open(t)
+		old := f.placeholder(t, 0)
+		f.begin(t, old)
+		f.clock.advance(day + time.Minute)
+		_, swept := f.sweep(t, client.ExpireOptions{})
+		wantSwept(t, swept, map[string]client.Action{old: client.ActionAbandon})
+		f.wantState(t, old, records.Deleted)
+		f.wantConsistent(t)
+	})
+
 	t.Run("without a placeholder", func(t *testing.T) {
 		f := on.open(t)
 		orphan, stored, deleted := client.NewID(), f.stored(t, "a.txt"), client.NewID()

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/designfultech/filestore/internal/records"
+	"github.com/designfultech/filestore/internal/state"
 	"github.com/designfultech/filestore/internal/transfer"
 )
 
@@ -24,6 +25,18 @@ type UploadRequest struct {
 	File     transfer.File
 	Stream   io.Reader
 	Progress transfer.Progress
+
+	// Journal remembers an upload of File in parts until it has ended, so that another process can go
+	// on with it. It may be nil.
+	Journal *state.Upload
+	// Resume goes on with what the Journal remembers. After a failure everything is kept to be gone on with
+	// once more, and the error is a [*KeptError].
+	Resume bool
+	// Resumed is told what is gone on with: the size of its parts, and how many bytes are there. It may be
+	// nil.
+	Resumed func(partSize, there int64)
+	// Anew is told why what the Journal remembers can't be gone on with. It may be nil.
+	Anew func(why error)
 }
 
 // idAttempts is how often another id is tried. Two equal random ids are not expected in the
@@ -42,6 +55,9 @@ func (c *Client) Upload(ctx context.Context, req UploadRequest) (records.Record,
 		return records.Record{}, failed("", err)
 	}
 	mime := baseType(req.Type)
+	if req.File != nil && req.Journal != nil {
+		return c.uploadJournaled(ctx, req, mime)
+	}
 	var stream *transfer.Stream
 	if req.File == nil {
 		var err error
@@ -81,12 +97,20 @@ func (c *Client) Upload(ctx context.Context, req UploadRequest) (records.Record,
 
 // create carries out "create": a placeholder under an id that nobody has.
 func (c *Client) create(ctx context.Context, name string, meta map[string]string) (string, error) {
+	return c.createIntended(ctx, name, meta, func(string) error { return nil })
+}
+
+// createIntended is create, and tells intend each id before a record of it is made.
+func (c *Client) createIntended(ctx context.Context, name string, meta map[string]string, intend func(id string) error) (string, error) {
 	r, err := newRecord(name, meta, c.stamp())
 	if err != nil {
 		return "", err
 	}
 	for range idAttempts {
 		r.ID = c.NewID()
+		if err := intend(r.ID); err != nil {
+			return "", err
+		}
 		createCtx, cancel := transfer.Outlive(ctx)
 		err = c.Records.Create(createCtx, r)
 		cancel()

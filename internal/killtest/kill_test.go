@@ -239,9 +239,10 @@ func (s servers) atEachRequest(t *testing.T, c scenario, stopped func(t *testing
 // process is a running program with a request that is held, or one that has ended.
 type process struct {
 	cmd     *exec.Cmd
+	stdout  *bytes.Buffer
 	stderr  *bytes.Buffer
 	done    chan struct{} // closed when it has ended
-	servers []*httptest.Server
+	doors   []*door
 	proxies []*faultproxy.Proxy
 
 	isHeld bool
@@ -253,24 +254,26 @@ type process struct {
 func (s servers) start(t *testing.T, f *filestore, service string, n int, when faultproxy.When, args []string, stdin []byte) *process {
 	t.Helper()
 	proxies := map[string]*faultproxy.Proxy{"s3": faultproxy.New(s.s3.Endpoint), "dynamodb": faultproxy.New(s.dynamoDB)}
-	p := &process{stderr: new(bytes.Buffer), done: make(chan struct{})}
+	p := &process{stdout: new(bytes.Buffer), stderr: new(bytes.Buffer), done: make(chan struct{})}
+	run := client.NewID()
 	urls := make(map[string]string)
 	var parts sync.Mutex
 	for name, proxy := range proxies {
-		server := httptest.NewServer(carriedOut(proxy, &parts))
-		p.servers, p.proxies = append(p.servers, server), append(p.proxies, proxy)
-		urls[name] = server.URL
+		door := f.doors[name]
+		door.open(run, carriedOut(proxy, &parts))
+		p.doors, p.proxies = append(p.doors, door), append(p.proxies, proxy)
+		urls[name] = door.url
 	}
 	reached, _ := proxies[service].HoldAt(n, when)
 
 	p.cmd = exec.CommandContext(t.Context(), s.program, args...)
 	p.cmd.Env = []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "AWS_EC2_METADATA_DISABLED=true",
+		"PATH=" + os.Getenv("PATH"), "HOME=" + f.home, "AWS_EC2_METADATA_DISABLED=true", "AWS_SDK_UA_APP_ID=" + run,
 		"AWS_ACCESS_KEY_ID=" + s.s3.AccessKey, "AWS_SECRET_ACCESS_KEY=" + s.s3.SecretKey, "AWS_REGION=" + s.s3.Region,
 		"AWS_ENDPOINT_URL_S3=" + urls["s3"], "AWS_ENDPOINT_URL_DYNAMODB=" + urls["dynamodb"],
 		"FILESTORE_BUCKET=" + f.Bucket, "FILESTORE_TABLE=" + f.tableName,
 	}
-	p.cmd.Stderr = p.stderr
+	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
 	if stdin != nil {
 		p.cmd.Stdin = bytes.NewReader(stdin)
 	}
@@ -328,9 +331,65 @@ func (p *process) settle() {
 	for _, proxy := range p.proxies {
 		proxy.Close()
 	}
-	for _, server := range p.servers {
-		server.Close()
+	for _, door := range p.doors {
+		door.close()
 	}
+}
+
+// door is the address at which programs find a service, the same for one after the other. It lets in
+// the requests of one at a time: what a program that was killed has sent may come late.
+type door struct {
+	url string
+
+	mu      sync.Mutex
+	run     string // who is let in, by the id that the SDK puts into the User-Agent
+	handler http.Handler
+	inside  int
+	allGone *sync.Cond
+}
+
+func newDoor(t *testing.T) *door {
+	t.Helper()
+	d := &door{}
+	d.allGone = sync.NewCond(&d.mu)
+	server := httptest.NewServer(d)
+	t.Cleanup(server.Close)
+	d.url = server.URL
+	return d
+}
+
+func (d *door) open(run string, handler http.Handler) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.run, d.handler = run, handler
+}
+
+// close lets nobody in any more, and waits until the last request has ended.
+func (d *door) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.run = ""
+	for d.inside > 0 {
+		d.allGone.Wait()
+	}
+}
+
+func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	d.mu.Lock()
+	if d.run == "" || !strings.Contains(r.UserAgent(), "app/"+d.run) {
+		d.mu.Unlock()
+		panic(http.ErrAbortHandler)
+	}
+	handler := d.handler
+	d.inside++
+	d.mu.Unlock()
+	defer func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.inside--
+		d.allGone.Broadcast()
+	}()
+	handler.ServeHTTP(w, r)
 }
 
 func (p *process) kill(t *testing.T) {
@@ -360,6 +419,8 @@ func (p *process) interrupt(t *testing.T) int {
 type filestore struct {
 	*client.Client
 	offset    time.Duration // of the client's clock
+	home      string        // of the user who runs the program
+	doors     map[string]*door
 	api       *s3.Client
 	dynamoAPI *dynamodb.Client
 	tableName string
@@ -367,7 +428,8 @@ type filestore struct {
 
 func (s servers) open(t *testing.T) *filestore {
 	t.Helper()
-	f := &filestore{dynamoAPI: testserver.DynamoDB(s.dynamoDB), tableName: "files-" + client.NewID()}
+	f := &filestore{dynamoAPI: testserver.DynamoDB(s.dynamoDB), tableName: "files-" + client.NewID(), home: t.TempDir()}
+	f.doors = map[string]*door{"s3": newDoor(t), "dynamodb": newDoor(t)}
 	bucket := "bucket-" + client.NewID()
 	f.api = client.NewS3(aws.Config{
 		Region:      s.s3.Region,

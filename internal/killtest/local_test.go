@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -42,7 +43,7 @@ func TestKillLocal(t *testing.T) {
 	}
 	// How long it takes, to spread the kills over that time.
 	begin := time.Now()
-	if _, killed := runAndKill(t, patience, program, append([]string{"--local=" + filepath.Join(t.TempDir(), "store"), "upload"}, paths...)...); killed {
+	if _, killed := runAndKill(t, t.TempDir(), patience, program, append([]string{"--local=" + filepath.Join(t.TempDir(), "store"), "upload"}, paths...)...); killed {
 		t.Fatal("it does not end")
 	}
 	whole := time.Since(begin)
@@ -58,7 +59,7 @@ func TestKillLocal(t *testing.T) {
 		if round == rounds {
 			after = patience // it may end by itself: the store is no worse for it
 		}
-		out, wasKilled := runAndKill(t, after, program, args...)
+		out, wasKilled := runAndKill(t, t.TempDir(), after, program, args...)
 		if wasKilled {
 			killed++
 		}
@@ -116,6 +117,72 @@ func TestKillLocal(t *testing.T) {
 	wantClean(t, c)
 }
 
+// TestKillResumeLocal kills uploads to a local store after ever longer times, with --resume and
+// without, and goes on with each. It ends as one right file, with nothing left beside it.
+func TestKillResumeLocal(t *testing.T) {
+	const rounds = 12
+	program := build(t)
+	path := filepath.Join(t.TempDir(), "large.bin")
+	fill(t, path, 1)
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	if _, killed := runAndKill(t, t.TempDir(), patience, program, "--local="+filepath.Join(t.TempDir(), "store"), "upload", "--part-size", "5M", path); killed {
+		t.Fatal("it does not end")
+	}
+	whole, killed := time.Since(begin), 0
+	for round := range rounds {
+		home, dir := t.TempDir(), filepath.Join(t.TempDir(), "store")
+		args := []string{"--local=" + dir, "--quiet", "upload", "--part-size", "5M", path}
+		first := args
+		if round%2 == 0 {
+			first = append(slices.Clone(args), "--resume")
+		}
+		files := 1
+		if _, wasKilled := runAndKill(t, home, whole*time.Duration(round)/rounds, program, first...); wasKilled {
+			killed++
+		} else {
+			files++ // it had ended before, and the next one is another
+		}
+		printed, wasKilled := runAndKill(t, home, patience, program, append(args, "--resume")...)
+		if wasKilled {
+			t.Fatal("it does not end")
+		}
+		store, err := local.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		store.Executable = program
+		t.Cleanup(func() {
+			if err := store.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		c, _ := openLocal(t, store)
+		wantClean(t, c)
+		all := allRecords(t, c.Records)
+		// Killed after it was recorded and before it was forgotten, it is found to be there.
+		if len(all) != files {
+			t.Errorf("round %d: records: %+v", round, all)
+		}
+		for _, r := range all {
+			var got bytes.Buffer
+			if object, err := c.Download(t.Context(), r, &got, nil); err != nil || object.Verified == "" || !bytes.Equal(got.Bytes(), want) {
+				t.Errorf("round %d: %+v is %d bytes, %+v, %v", round, r, got.Len(), object, err)
+			}
+		}
+		if id := strings.TrimSpace(printed); !slices.ContainsFunc(all, func(r records.Record) bool { return r.ID == id }) {
+			t.Errorf("round %d: it printed %q", round, id)
+		}
+	}
+	t.Logf("%d of %d runs were killed", killed, rounds)
+	if killed < rounds/3 {
+		t.Error("that is no test")
+	}
+}
+
 type sources struct {
 	dir      string
 	contents map[string][]byte // by name
@@ -143,7 +210,7 @@ func sourceFiles(t *testing.T) sources {
 
 // runAndKill runs the program, kills it after a time, and waits until it and its S3 server are
 // gone. It returns what it printed.
-func runAndKill(t *testing.T, after time.Duration, program string, args ...string) (stdout string, killed bool) {
+func runAndKill(t *testing.T, home string, after time.Duration, program string, args ...string) (stdout string, killed bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), after)
 	defer cancel()
@@ -155,7 +222,7 @@ func runAndKill(t *testing.T, after time.Duration, program string, args ...strin
 	defer alive.Close()
 	var out, messages strings.Builder
 	cmd := exec.CommandContext(ctx, program, args...) // killed when ctx ends
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home}
 	cmd.Stdout, cmd.Stderr = &out, &messages
 	cmd.ExtraFiles = []*os.File{held}
 	err = cmd.Run()

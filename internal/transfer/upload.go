@@ -38,15 +38,27 @@ func (e *Engine) UploadFile(ctx context.Context, key, contentType string, f File
 
 // uploadFile is UploadFile; a want that is not nil makes it UploadContent.
 func (e *Engine) uploadFile(ctx context.Context, key, contentType string, f File, want *Content, progress Progress) (Object, error) {
-	before, err := f.Stat()
+	size, unchanged, err := watch(f)
 	if err != nil {
 		return Object{}, &UploadError{Err: err}
 	}
-	size := before.Size()
-	if size > MaxObjectSize {
-		return Object{}, &UploadError{Err: ErrTooLarge}
+	if size <= e.partSize() {
+		return e.putWhole(ctx, key, contentType, f, size, want, unchanged, progress)
 	}
-	unchanged := func() error {
+	return e.multipart(ctx, key, contentType, fileParts(f, size, e.partSize()), want, unchanged, progress)
+}
+
+// watch returns the size of a file, and what tells later whether the file has changed since.
+func watch(f File) (size int64, unchanged func() error, err error) {
+	before, err := f.Stat()
+	if err != nil {
+		return 0, nil, err
+	}
+	size = before.Size()
+	if size > MaxObjectSize {
+		return 0, nil, ErrTooLarge
+	}
+	return size, func() error {
 		after, err := f.Stat()
 		if err != nil {
 			return err
@@ -55,11 +67,7 @@ func (e *Engine) uploadFile(ctx context.Context, key, contentType string, f File
 			return ErrChanged
 		}
 		return nil
-	}
-	if size <= e.partSize() {
-		return e.putWhole(ctx, key, contentType, f, size, want, unchanged, progress)
-	}
-	return e.multipart(ctx, key, contentType, fileParts(f, size, e.partSize()), want, unchanged, progress)
+	}, nil
 }
 
 // Stream is content of unknown length whose first part has been read.
@@ -444,6 +452,7 @@ type multipartUpload struct {
 	known    bool     // the server said that it knows crc
 	want     *Content // nil: whatever the parts hold
 	progress Progress
+	onSent   func(SentPart) // nil: nobody asks
 
 	mu   sync.Mutex
 	sent []sentPart
@@ -516,6 +525,9 @@ func (u *multipartUpload) sendPart(ctx context.Context, slot *limit.Slot, p part
 		done := types.CompletedPart{ETag: out.ETag, PartNumber: &p.number}
 		done.ChecksumCRC64NVME, done.ChecksumCRC32 = u.crc.fields(sum)
 		u.sent = append(u.sent, sentPart{CompletedPart: done, size: p.size, crc: crc})
+		if u.onSent != nil {
+			u.onSent(SentPart{Number: p.number, ETag: aws.ToString(out.ETag), Checksum: sum})
+		}
 		return nil
 	})
 	if err != nil {
