@@ -166,7 +166,7 @@ func TestResumeWithoutListedChecksums(t *testing.T) {
 		// Of what the server lists, the checksums are taken out.
 		silent := func(o *s3.Options) {
 			through := o.HTTPClient
-			o.HTTPClient = roundTrips(func(r *http.Request) (*http.Response, error) {
+			o.HTTPClient = doer(func(r *http.Request) (*http.Response, error) {
 				res, err := through.Do(r)
 				if err != nil || r.Method != http.MethodGet || !r.URL.Query().Has("uploadId") {
 					return res, err
@@ -200,10 +200,6 @@ func TestResumeWithoutListedChecksums(t *testing.T) {
 		}
 	})
 }
-
-type roundTrips func(*http.Request) (*http.Response, error)
-
-func (d roundTrips) Do(r *http.Request) (*http.Response, error) { return d(r) }
 
 // An upload that is gone says so; whether it was completed, the object tells.
 func TestResumeOfWhatIsGone(t *testing.T) {
