@@ -425,6 +425,12 @@ func (e *Engine) create(ctx context.Context, key, contentType string, shared boo
 	if c.name == crc32IEEE().name || err == nil && upload.known || err != nil && !refusesChecksum(err) {
 		return upload, err
 	}
+	// One at a time, as in wholePut.again.
+	e.probe.Lock()
+	defer e.probe.Unlock()
+	if err == nil && e.noCRC32.Load() {
+		return upload, nil
+	}
 	if err == nil {
 		if err := upload.abort(ctx); err != nil {
 			return nil, &UploadError{Err: err, Leftover: err}
@@ -434,6 +440,7 @@ func (e *Engine) create(ctx context.Context, key, contentType string, shared boo
 	switch {
 	case againErr == nil:
 		e.noCRC64NVME.Store(true)
+		e.noCRC32.Store(!again.known)
 	case err != nil:
 		return nil, err // it was not for the checksum
 	}
@@ -569,9 +576,11 @@ func (u *multipartUpload) complete(ctx context.Context) (Object, Outcome, error)
 	var size int64
 	var crc uint64
 	completed := make([]types.CompletedPart, len(u.sent))
+	composite := u.crc.hash()
 	for i, p := range u.sent {
 		completed[i] = p.CompletedPart
 		crc = u.crc.combine(crc, p.crc, p.size)
+		_, _ = composite.Write(u.crc.bytes(p.crc)) // a hash never fails
 		size += p.size
 	}
 	if err := u.want.is(u.crc, crc, size); err != nil {
@@ -585,6 +594,8 @@ func (u *multipartUpload) complete(ctx context.Context) (Object, Outcome, error)
 		// Servers that know no CRC-64/NVME know no CRC-32 of the full object either, only one of
 		// those of the parts.
 		in.ChecksumCRC64NVME, in.ChecksumType, in.MpuObjectSize = &sum, types.ChecksumTypeFullObject, &size
+	} else {
+		sum = fmt.Sprintf("%s-%d", u.crc.encode(u.crc.of(composite)), len(u.sent))
 	}
 	out, err := e.S3.CompleteMultipartUpload(ctx, in)
 	if err == nil && aws.ToString(out.ETag) == "" {
