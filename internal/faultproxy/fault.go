@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 )
 
@@ -85,6 +86,8 @@ func (p *Proxy) Heal() {
 // chunk headers count too.
 type Fault struct {
 	answer    func(*http.Request) *http.Response
+	resets    bool
+	resetWhen When
 	hangs     bool
 	hangWhen  When
 	hangUntil <-chan struct{}
@@ -126,6 +129,32 @@ func ErrorIn200(code string) Fault {
 		return s3Error(r, http.StatusOK, code, "The request failed after its answer had begun.")
 	}}
 }
+
+// Answer has the request answered with status and body, XML, without being forwarded.
+func Answer(status int, body string) Fault {
+	return Fault{answer: func(r *http.Request) *http.Response {
+		return response(r, status, "application/xml", []byte(body))
+	}}
+}
+
+// Swallow has PutObject or UploadPart answered as if it had been carried out, and nothing is
+// forwarded: the server has never heard of it. The answer repeats the checksums of the request.
+func Swallow() Fault {
+	return Fault{answer: func(r *http.Request) *http.Response {
+		res := response(r, http.StatusOK, "application/xml", nil)
+		res.Header.Set("ETag", `"d41d8cd98f00b204e9800998ecf8427e"`)
+		for name, values := range r.Header {
+			if strings.HasPrefix(name, "X-Amz-Checksum-") {
+				res.Header[name] = values
+			}
+		}
+		return res
+	}}
+}
+
+// Reset resets the connection to the client (TCP RST) instead of an answer: before anything of
+// the request is forwarded, or after the server has carried it out.
+func Reset(when When) Fault { return Fault{resets: true, resetWhen: when} }
 
 func s3Error(r *http.Request, status int, code, message string) *http.Response {
 	type document struct {
@@ -203,6 +232,15 @@ func (a *action) hit() {
 	if a.took.CompareAndSwap(false, true) {
 		a.rule.hits.Add(1)
 	}
+}
+
+// resets reports whether the connection is to be reset now, and notes it.
+func (a *action) resets(when When) bool {
+	if !a.fault.resets || a.fault.resetWhen != when {
+		return false
+	}
+	a.hit()
+	return true
 }
 
 // done reports whether the fault took place.

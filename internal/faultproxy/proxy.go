@@ -161,6 +161,10 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		drop(w, false)
 		return
 	}
+	if act.resets(Before) {
+		drop(w, true)
+		return
+	}
 	res, err := p.answer(r, act)
 	if err != nil {
 		// The server is gone, or the fault of the rule was in the request: no answer.
@@ -170,6 +174,10 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer res.Body.Close()
 	if !p.pass(r.Context(), seen.N, After, act) {
 		drop(w, false)
+		return
+	}
+	if act.resets(After) {
+		drop(w, true)
 		return
 	}
 	deliver(w, res, act)

@@ -134,6 +134,8 @@ func TestAnsweredWithoutTheServer(t *testing.T) {
 		{"InternalError, S3", faultproxy.InternalError(), "", 500, "<Code>InternalError</Code>"},
 		{"InternalError, DynamoDB", faultproxy.InternalError(), "DynamoDB_20120810.PutItem", 500, "#InternalServerError"},
 		{"ErrorIn200", faultproxy.ErrorIn200("InternalError"), "", 200, "<Code>InternalError</Code>"},
+		{"Answer", faultproxy.Answer(200, "<Truncated>"), "", 200, "<Truncated>"},
+		{"Swallow", faultproxy.Swallow(), "", 200, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newBackend(t)
@@ -251,6 +253,52 @@ func TestUploadReset(t *testing.T) {
 	}
 	if rule.Hits() != 1 {
 		t.Errorf("rule took place %d times, want 1", rule.Hits())
+	}
+	if _, ok := b.object("/bucket/key"); ok {
+		t.Error("the server took the object")
+	}
+}
+
+func TestReset(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		when    faultproxy.When
+		carried bool // out by the server
+	}{
+		{"before", faultproxy.Before, false},
+		{"after", faultproxy.After, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newBackend(t)
+			p := faultproxy.New(b.URL)
+			rule := p.Inject(faultproxy.Any, faultproxy.Nth(1), faultproxy.Reset(tt.when))
+			url := p.Start(t) + "/bucket/key"
+
+			if got := do(t.Context(), "PUT", url, []byte("body")); !isReset(got.err) || rule.Hits() != 1 {
+				t.Errorf("got status %d, error %v, want a reset; %d hits", got.status, got.err, rule.Hits())
+			}
+			if _, carried := b.object("/bucket/key"); carried != tt.carried {
+				t.Errorf("the server took the object: %t", carried)
+			}
+			if got := do(t.Context(), "PUT", url, []byte("body")); got.err != nil {
+				t.Errorf("the second request: %v", got.err)
+			}
+		})
+	}
+}
+
+func TestSwallow(t *testing.T) {
+	b := newBackend(t)
+	p := faultproxy.New(b.URL)
+	p.Inject(faultproxy.On("PUT"), faultproxy.Always(), faultproxy.Swallow())
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, p.Start(t)+"/bucket/key", strings.NewReader("body"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-Amz-Checksum-Crc32", "1rGI0A==")
+	got := send(req)
+	if got.header.Get("ETag") == "" || got.header.Get("X-Amz-Checksum-Crc32") != "1rGI0A==" {
+		t.Errorf("got %v (%v), want an ETag and the checksum", got.header, got.err)
 	}
 	if _, ok := b.object("/bucket/key"); ok {
 		t.Error("the server took the object")

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,6 +25,55 @@ type S3 struct {
 	AccessKey string
 	SecretKey string
 	Region    string
+
+	process *s3Process
+}
+
+// s3Process is the process of a server, and how it is started again.
+type s3Process struct {
+	mu     sync.Mutex
+	launch func() (*exec.Cmd, <-chan struct{}, error)
+	cmd    *exec.Cmd
+	ended  <-chan struct{}
+	log    string // path
+}
+
+// Kill ends the server at once, as kill -9 does: no request is carried to its end.
+func (s S3) Kill() {
+	s.process.mu.Lock()
+	defer s.process.mu.Unlock()
+	s.process.kill()
+}
+
+// Restart starts the server again, on the same port and with the data that it left; one that
+// still runs is killed first. It returns when the server answers.
+func (s S3) Restart(ctx context.Context) error {
+	p := s.process
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.kill()
+	return p.start(ctx, s)
+}
+
+func (p *s3Process) kill() {
+	if p.cmd != nil {
+		_ = p.cmd.Process.Kill() // fails when it has ended, which is as good
+		<-p.ended
+	}
+}
+
+// start starts the server and waits until it answers.
+func (p *s3Process) start(ctx context.Context, s S3) (err error) {
+	if p.cmd, p.ended, err = p.launch(); err != nil {
+		p.cmd = nil
+		return err
+	}
+	if err := waitReady(ctx, s, p.ended); err != nil {
+		p.kill()
+		said, _ := os.ReadFile(p.log) // whatever there is
+		return fmt.Errorf("%w\n%s", err, said)
+	}
+	return nil
 }
 
 // startTimeout is how long a server may take until it answers; a loaded machine with two
@@ -107,36 +157,25 @@ func (p s3Program) try(t testing.TB, binary string) (S3, error) {
 	if err := os.Mkdir(data, 0o700); err != nil {
 		return S3{}, err
 	}
-	logPath := filepath.Join(home, "log")
-	log, err := os.Create(logPath)
-	if err != nil {
-		return S3{}, err
-	}
-	defer log.Close()
-
-	cmd := exec.Command(binary, p.args(address, data)...)
-	cmd.Dir = home
-	// Nothing of the developer's environment, which may configure these servers.
-	cmd.Env = append(p.env(s), "HOME="+home, "PATH="+os.Getenv("PATH"), "TMPDIR="+home)
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = dieWithParent()
-	ended, err := run(cmd)
-	if err != nil {
-		return S3{}, err
+	s.process = &s3Process{log: filepath.Join(home, "log")}
+	s.process.launch = func() (*exec.Cmd, <-chan struct{}, error) {
+		log, err := os.OpenFile(s.process.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+		if err != nil {
+			return nil, nil, err
+		}
+		defer log.Close()
+		cmd := exec.Command(binary, p.args(address, data)...)
+		cmd.Dir = home
+		// Nothing of the developer's environment, which may configure these servers.
+		cmd.Env = append(p.env(s), "HOME="+home, "PATH="+os.Getenv("PATH"), "TMPDIR="+home)
+		cmd.Stdout, cmd.Stderr = log, log
+		cmd.SysProcAttr = dieWithParent()
+		ended, err := run(cmd)
+		return cmd, ended, err
 	}
 	// Registered after TempDir, so it runs before the directory is removed.
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill() // fails when it has ended, which is as good
-		<-ended
-	})
-
-	if err := waitReady(t.Context(), s, ended); err != nil {
-		_ = cmd.Process.Kill()
-		<-ended
-		said, _ := os.ReadFile(logPath) // whatever there is
-		return S3{}, fmt.Errorf("%w\n%s", err, said)
-	}
-	return s, nil
+	t.Cleanup(s.Kill)
+	return s, s.process.start(t.Context(), s)
 }
 
 // freeAddress returns a port of the loopback interface that was free a moment ago.

@@ -32,6 +32,10 @@ func putAndGet(t *testing.T, server testserver.S3) {
 	}); err != nil {
 		t.Fatal(err)
 	}
+	server.Kill()
+	if err := server.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	out, err := client.GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String("bucket"), Key: aws.String("key")})
 	if err != nil {
 		t.Fatal(err)

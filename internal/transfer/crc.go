@@ -41,9 +41,14 @@ func (c crc) of(h hash.Hash) uint64 {
 	return sum
 }
 
-// encode returns a checksum as the headers of S3 carry it: base64 of the big-endian bytes.
+// bytes returns the big-endian bytes of a checksum.
+func (c crc) bytes(sum uint64) []byte {
+	return binary.BigEndian.AppendUint64(nil, sum)[8-c.width/8:]
+}
+
+// encode returns a checksum as the headers of S3 carry it: base64 of its bytes.
 func (c crc) encode(sum uint64) string {
-	return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint64(nil, sum)[8-c.width/8:])
+	return base64.StdEncoding.EncodeToString(c.bytes(sum))
 }
 
 // combine returns the checksum of A followed by B from those of A and B and the length of B in

@@ -87,6 +87,10 @@ var (
 	ErrTooLarge = errors.New("larger than 5 TiB, the largest object that S3 holds")
 )
 
+// errEmptyAnswer says that an answer with status 200 says nothing of what was written: it broke off,
+// or something between here and S3 has made it. The SDK takes such a one for success.
+var errEmptyAnswer = fmt.Errorf("the answer does not say what was written: %w", io.ErrUnexpectedEOF)
+
 // Outcome is what a failed upload may have left in the bucket.
 type Outcome int
 
@@ -358,6 +362,9 @@ func refused(err error) bool {
 func worthRetrying(err error) bool {
 	if errors.Is(err, ErrChanged) {
 		return false
+	}
+	if errors.Is(err, errEmptyAnswer) {
+		return true
 	}
 	if api, ok := errors.AsType[smithy.APIError](err); ok {
 		switch api.ErrorCode() {

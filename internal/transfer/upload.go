@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
@@ -160,7 +161,10 @@ func (p *wholePut) with(ctx context.Context, c crc) (Object, error) {
 		in.ChecksumCRC64NVME, in.ChecksumCRC32 = c.fields(sum)
 		out, err := e.S3.PutObject(ctx, in, once)
 		if err != nil {
-			return errors.Join(err, changedOnly(p.unchanged))
+			return orChanged(e.whyRefused(err, c, crc, p.r, p.size), p.unchanged)
+		}
+		if aws.ToString(out.ETag) == "" {
+			return errEmptyAnswer
 		}
 		object.ETag = aws.ToString(out.ETag)
 		if c.held(out.ChecksumCRC64NVME, out.ChecksumCRC32) == sum {
@@ -285,6 +289,29 @@ func (e *Engine) checksum(c crc, r io.ReaderAt, size int64) (uint64, error) {
 	return c.of(hash), nil
 }
 
+// whyRefused looks into the refusal of a body for its checksum sum. Where the source has another
+// one by now, it is ErrChanged, and another try is no use; else the body was damaged on its way.
+func (e *Engine) whyRefused(err error, c crc, sum uint64, r io.ReaderAt, size int64) error {
+	if !isBadDigest(err) {
+		return err
+	}
+	now, readErr := e.checksum(c, r, size)
+	switch {
+	case readErr != nil && !errors.Is(readErr, ErrChanged):
+		return errors.Join(err, readErr)
+	case readErr != nil || now != sum:
+		return fmt.Errorf("%w: %w", ErrChanged, err)
+	}
+	return err
+}
+
+// isBadDigest reports whether S3 refused a body because it does not have the checksum that was
+// sent with it. Servers use two codes (Amazon S3 API Reference, "Error responses").
+func isBadDigest(err error) bool {
+	api, ok := errors.AsType[smithy.APIError](err)
+	return ok && (api.ErrorCode() == "BadDigest" || api.ErrorCode() == "XAmzContentChecksumMismatch")
+}
+
 // part is one part to be sent. Its number counts from 1.
 type part struct {
 	number int32
@@ -406,6 +433,12 @@ func (e *Engine) create(ctx context.Context, key, contentType string, shared boo
 	if c.name == crc32IEEE().name || err == nil && upload.known || err != nil && !refusesChecksum(err) {
 		return upload, err
 	}
+	// One at a time, as in wholePut.again.
+	e.probe.Lock()
+	defer e.probe.Unlock()
+	if err == nil && e.noCRC32.Load() {
+		return upload, nil
+	}
 	if err == nil {
 		if err := upload.abort(ctx); err != nil {
 			return nil, &UploadError{Err: err, Leftover: err}
@@ -415,6 +448,7 @@ func (e *Engine) create(ctx context.Context, key, contentType string, shared boo
 	switch {
 	case againErr == nil:
 		e.noCRC64NVME.Store(true)
+		e.noCRC32.Store(!again.known)
 	case err != nil:
 		return nil, err // it was not for the checksum
 	}
@@ -429,6 +463,9 @@ func (e *Engine) createWith(ctx context.Context, key, contentType string, c crc,
 	createCtx, cancel := Outlive(ctx)
 	defer cancel()
 	created, err := e.S3.CreateMultipartUpload(createCtx, in)
+	if err == nil && aws.ToString(created.UploadId) == "" {
+		err = errEmptyAnswer
+	}
 	if err != nil {
 		failure := &UploadError{Err: cmp.Or(ctx.Err(), err)}
 		switch {
@@ -440,6 +477,12 @@ func (e *Engine) createWith(ctx context.Context, key, contentType string, c crc,
 			failure.Leftover = e.AbortUploads(ctx, key)
 		}
 		return nil, failure
+	}
+	tries, _ := retry.GetAttemptResults(created.ResultMetadata)
+	if !shared && slices.ContainsFunc(tries.Results, func(r retry.AttemptResult) bool { return r.Err != nil && !refused(r.Err) }) {
+		// A try whose answer was lost may have begun another upload. Where that can't be aborted, it
+		// is one without parts, which the sweep of old uploads removes.
+		_ = e.abortUploads(ctx, key, created.UploadId)
 	}
 	return &multipartUpload{engine: e, key: key, id: created.UploadId, crc: c, known: string(created.ChecksumAlgorithm) == c.name}, nil
 }
@@ -484,11 +527,11 @@ func (u *multipartUpload) run(ctx context.Context, next parts, unchanged func() 
 		}
 		group.Go(func() error {
 			defer func() { p.done(); slot.Release(p.size) }()
-			return u.sendPart(partCtx, slot, p)
+			return u.sendPart(partCtx, slot, p, unchanged)
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return Object{}, NotWritten, errors.Join(err, changedOnly(unchanged))
+		return Object{}, NotWritten, orChanged(err, unchanged)
 	}
 	if err := cmp.Or(readErr, ctx.Err(), unchanged()); err != nil {
 		return Object{}, NotWritten, err
@@ -496,15 +539,15 @@ func (u *multipartUpload) run(ctx context.Context, next parts, unchanged func() 
 	return u.complete(ctx)
 }
 
-// changedOnly tells of a changed source beside the error that it caused, and of nothing else.
-func changedOnly(unchanged func() error) error {
-	if err := unchanged(); errors.Is(err, ErrChanged) {
-		return err
+// orChanged makes an error ErrChanged where a changed source explains it.
+func orChanged(err error, unchanged func() error) error {
+	if !errors.Is(err, ErrChanged) && errors.Is(unchanged(), ErrChanged) {
+		return fmt.Errorf("%w: %w", ErrChanged, err)
 	}
-	return nil
+	return err
 }
 
-func (u *multipartUpload) sendPart(ctx context.Context, slot *limit.Slot, p part) error {
+func (u *multipartUpload) sendPart(ctx context.Context, slot *limit.Slot, p part, unchanged func() error) error {
 	e := u.engine
 	crc, err := e.checksum(u.crc, p.data, p.size)
 	if err != nil {
@@ -518,7 +561,10 @@ func (u *multipartUpload) sendPart(ctx context.Context, slot *limit.Slot, p part
 		in.ChecksumCRC64NVME, in.ChecksumCRC32 = u.crc.fields(sum)
 		out, err := e.S3.UploadPart(ctx, in, once)
 		if err != nil {
-			return err
+			return orChanged(e.whyRefused(err, u.crc, crc, p.data, p.size), unchanged)
+		}
+		if aws.ToString(out.ETag) == "" {
+			return errEmptyAnswer
 		}
 		u.mu.Lock()
 		defer u.mu.Unlock()
@@ -542,9 +588,11 @@ func (u *multipartUpload) complete(ctx context.Context) (Object, Outcome, error)
 	var size int64
 	var crc uint64
 	completed := make([]types.CompletedPart, len(u.sent))
+	composite := u.crc.hash()
 	for i, p := range u.sent {
 		completed[i] = p.CompletedPart
 		crc = u.crc.combine(crc, p.crc, p.size)
+		_, _ = composite.Write(u.crc.bytes(p.crc)) // a hash never fails
 		size += p.size
 	}
 	if err := u.want.is(u.crc, crc, size); err != nil {
@@ -558,8 +606,13 @@ func (u *multipartUpload) complete(ctx context.Context) (Object, Outcome, error)
 		// Servers that know no CRC-64/NVME know no CRC-32 of the full object either, only one of
 		// those of the parts.
 		in.ChecksumCRC64NVME, in.ChecksumType, in.MpuObjectSize = &sum, types.ChecksumTypeFullObject, &size
+	} else {
+		sum = fmt.Sprintf("%s-%d", u.crc.encode(u.crc.of(composite)), len(u.sent))
 	}
 	out, err := e.S3.CompleteMultipartUpload(ctx, in)
+	if err == nil && aws.ToString(out.ETag) == "" {
+		err = errEmptyAnswer
+	}
 	if err != nil {
 		// The SDK tries again by itself: a refusal may answer the second try of a call whose
 		// first one succeeded.
@@ -618,6 +671,11 @@ func IsNoSuchUpload(err error) bool {
 
 // AbortUploads aborts every multipart upload of key, also after ctx has ended.
 func (e *Engine) AbortUploads(ctx context.Context, key string) error {
+	return e.abortUploads(ctx, key, nil)
+}
+
+// abortUploads aborts every multipart upload of key but one; nil: every one.
+func (e *Engine) abortUploads(ctx context.Context, key string, but *string) error {
 	ctx, cancel := Cleanup(ctx)
 	defer cancel()
 	pages := s3.NewListMultipartUploadsPaginator(e.S3, &s3.ListMultipartUploadsInput{Bucket: &e.Bucket, Prefix: &key})
@@ -628,7 +686,7 @@ func (e *Engine) AbortUploads(ctx context.Context, key string) error {
 			return errors.Join(append(failures, err)...)
 		}
 		for _, u := range page.Uploads {
-			if aws.ToString(u.Key) == key {
+			if aws.ToString(u.Key) == key && (but == nil || aws.ToString(u.UploadId) != *but) {
 				failures = append(failures, e.abortUpload(ctx, key, u.UploadId))
 			}
 		}
