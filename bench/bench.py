@@ -61,6 +61,7 @@ ROWS = {
     'down-many-20ms': Row('delay', 'down_many', '{many} down, null server, 20 ms', extra=True),
 }
 OBJECTS_GOAL = ('objects', 's5cmd', 0.75)  # of up-many: the objects without their records
+BUSY = 0.7  # load that is too much before the bench begins
 QUICK_WORKS = ('put_tiny', 'version')  # of milliseconds: five times as many runs, and no memory
 
 # {exe} {endpoint} {bucket} {src} {dst} {tiny} {key} {srcdir} {dstdir} {prefix} (ends in "/"), and what
@@ -259,6 +260,7 @@ class Bench:
         self.log = open(args.log, 'wb', buffering=0)
         self.timer = os.access('/usr/bin/time', os.X_OK)
         self.tools = self.find_tools()
+        self.downloads = {}  # by candidate: the ids that it is to download
         self.results = []
 
     def size(self, text):
@@ -366,26 +368,22 @@ class Bench:
                     run['rss'] = int(text[-1]) / 1024
         return run
 
-    def ids_of(self, tool, server, what):
-        """Uploads and stores what is to be downloaded, and returns its ids."""
-        if server.null:
-            return [BIG_ID] if what == self.src else [f'file{i:012d}' for i in range(self.many)]
-        out = subprocess.run([tool.exe, 'upload', '-q', '--store', '-r', what] if what == self.srcdir else [tool.exe, 'upload', '-q', '--store', what],
-                             env=self.environment(tool, server), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log)
-        if out.returncode:
-            return None
-        return out.stdout.decode().split()
-
     def prepare(self, tool, server, work, shared):
         """Puts what is to be downloaded where the tool expects it; returns False where that failed."""
         if work not in ('down_big', 'down_many'):
             return True
         if tool.kind == 'candidate':
-            ids = self.ids_of(tool, server, self.src if work == 'down_big' else self.srcdir)
-            self.downloads[tool.name] = ids
-            return ids is not None
+            # It downloads what it knows: what it has uploaded and stored itself. Null servers know all.
+            if server.null:
+                self.downloads[tool.name] = [BIG_ID] if work == 'down_big' else [f'file{i:012d}' for i in range(self.many)]
+                return True
+            argv = [tool.exe, 'upload', '-q', '--store', '-r', self.src if work == 'down_big' else self.srcdir]
+            done = subprocess.run(argv, env=self.environment(tool, server), stdin=subprocess.DEVNULL,
+                                  stdout=subprocess.PIPE, stderr=self.log, text=True)
+            self.downloads[tool.name] = done.stdout.split()
+            return done.returncode == 0
         if not server.null and work not in shared:
-            # The first tool that can uploads for all of them.
+            # The first of the others uploads for all of them.
             up = {'down_big': 'up_big', 'down_many': 'up_many'}[work]
             command = self.fill(tool, server, tool.commands[up], 'shared/big.bin', 'shared/many/')
             if self.execute(command, self.environment(tool, server))['status']:
@@ -432,7 +430,7 @@ class Bench:
         zero = bytes(16 * MIB)
         with open(os.path.join(self.work, 'warm-up'), 'wb', buffering=0) as f:
             os.unlink(f.name)
-            for _ in range(self.args.warm_up * 3 if not self.args.quick else 1):
+            for _ in range(0 if self.args.quick else self.args.warm_up * 64):
                 f.write(zero)
 
     def verify(self, tool, server, s3, work, first):
@@ -465,17 +463,14 @@ class Bench:
         row = ROWS[name]
         server = self.servers[row.server]
         tools = [t for t in self.tools if row.work in t.commands]
-        if row.server not in ('small', 'null') or name != 'up-many':
-            tools = [t for t in tools if t.kind != 'objects' or row.work == 'up_many']
         runs = self.args.runs * (5 if row.work in QUICK_WORKS and not self.args.quick else 1)
-        load = os.getloadavg()[0]
-        if load > 0.7:
+        load = os.getloadavg()[0] if not self.results else 0  # later it is the load of the bench itself
+        if load > BUSY:
             print(f'(the machine is busy: load {load:.1f})')
         if not server.null:
             for bucket in {t.bucket for t in tools}:
                 S3(server.endpoint).call('PUT', '/' + bucket, allow=(409,))
-        self.downloads, shared = {}, set()
-        rows = {}
+        rows, shared = {}, set()
         for t in tools:
             rows[t.name] = [] if self.prepare(t, server, row.work, shared) else [{'status': 'not prepared'}]
         for r in range(runs):
@@ -521,7 +516,7 @@ def table(result, candidates):
         ratios = [f'{mine[k] / t[k]:.2f}' if mine and t[k] and tool != candidate else '' for k in ('wall', 'cpu')]
         lines.append([
             f'**{tool}**' if tool == candidate else tool, seconds(t['wall']), f'{seconds(t["min"])} … {seconds(t["max"])}',
-            seconds(t['cpu']), f'{t["rss"]:.0f} MiB' if 'rss' in t else '', seconds(t['server']), *ratios])
+            seconds(t['cpu']), f'{t["rss"]:.0f} MiB' if 'rss' in t else '', seconds(t['server']) if t['server'] else '', *ratios])
     widths = [max(len(line[i]) for line in lines) for i in range(8)]
     return '\n'.join('| ' + ' | '.join(c.ljust(w) for c, w in zip(line, widths)) + ' |' for line in lines)
 
@@ -561,9 +556,18 @@ def markdown(bench, versions):
     """The report, as it stands in docs/performance.md."""
     names = [c.split('=', 1)[0] for c in bench.args.candidate]
     out = [f'Measured on {datetime.date.today().isoformat()}: {machine()}; {", ".join(versions)}.', '']
+    if bench.results[0]['load'] > BUSY:
+        out += [f'**The machine was busy: its load was {bench.results[0]["load"]:.1f} at the beginning.**', '']
+    tools = [t for t in bench.tools if any(t.name in medians(r) for r in bench.results)]
+    tools.sort(key=lambda t: (t.name != names[-1], t.kind == 'raw', t.kind == 'objects'))
+    out += ['| work | ' + ' | '.join(t.name for t in tools) + ' |', '| --- ' * (len(tools) + 1) + '|']
+    for r in bench.results:
+        m = medians(r)
+        out.append(f'| {r["title"]} | ' + ' | '.join(seconds(m[t.name]['wall']) if t.name in m else '' for t in tools) + ' |')
+    out.append('')
     reached = [(r['title'], *g) for r in bench.results for g in goals(r, names)]
     if reached:
-        out += ['| work | goal | reached |', '| --- | --- | --- |']
+        out += ['Goals of the transfers:', '', '| work | goal | reached |', '| --- | --- | --- |']
         out += [f'| {title} | {goal} | {value}{"" if met else " (missed)"} |' for title, goal, value, met in reached] + ['']
     for r in bench.results:
         out += [f'### {r["title"]}', '', f'Medians of {r["runs"]} interleaved runs; a ratio is {names[-1]} ÷ tool.', '', table(r, names), '']
@@ -571,11 +575,15 @@ def markdown(bench, versions):
 
 
 def versions(tools):
+    """The versions of the peers, from their build information where they are in Go."""
     out = []
     for exe in dict.fromkeys(t.exe for t in tools if t.kind == 'peer'):
-        command = [exe, '--version' if os.path.basename(exe) in ('mc', 'aws') else 'version']
-        text = subprocess.run(command, capture_output=True, text=True).stdout.split('\n')[0].split('(')[0].strip()
-        out.append(text if os.path.basename(exe) in text else f'{os.path.basename(exe)} {text}')
+        built = subprocess.run(['go', 'version', '-m', exe], capture_output=True, text=True).stdout
+        module = next((line.split() for line in built.splitlines() if line.startswith('\tmod\t')), None)
+        if module:
+            out.append(f'{os.path.basename(exe)} {module[2]}')
+        else:
+            out.append(subprocess.run([exe, '--version'], capture_output=True, text=True).stdout.split(' Python')[0].strip())
     return out
 
 
@@ -592,12 +600,17 @@ def main():
     ap.add_argument('--runs', type=int, default=5)
     ap.add_argument('--only', default='', help='rows, separated by commas: ' + ', '.join(ROWS))
     ap.add_argument('--peers', default='all', help='peers, separated by commas; none; all')
+    ap.add_argument('--rows', action='store_true', help='list the rows')
     ap.add_argument('--quick', action='store_true', help='tiny sizes: does the bench work?')
-    ap.add_argument('--warm-up', type=int, default=64, help='memory to touch before a large transfer, in units of 48 MiB')
+    ap.add_argument('--warm-up', type=int, default=3, help='memory to touch before each large transfer, in GiB')
     ap.add_argument('--settle', type=float, default=0.2, help='seconds of rest before each run')
     ap.add_argument('--log', required=True, help='what the tools print')
     ap.add_argument('--json', required=True)
     ap.add_argument('--markdown', required=True)
+    if '--rows' in sys.argv:
+        for name, row in ROWS.items():
+            print(f'{name:<16} {row.title.format(big="1 GiB", many="2,000 x 4 KiB")}{" (only if asked for)" if row.extra else ""}')
+        return
     args = ap.parse_args()
     names = [n for n in args.only.split(',') if n] or [n for n, r in ROWS.items() if not r.extra]
     for n in names:
