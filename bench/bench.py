@@ -15,6 +15,7 @@ import http.client
 import json
 import os
 import platform
+import re
 import shlex
 import shutil
 import statistics
@@ -587,6 +588,15 @@ def versions(tools):
     return out
 
 
+def put_into(path, report):
+    """Puts the report between the marks that a file has for it."""
+    with open(path) as f:
+        before, begin, rest = re.split(r'(<!-- bench: what [^>]*-->\n)', f.read())
+    _, end, after = rest.partition('<!-- bench: end -->')
+    with open(path, 'w') as f:
+        f.write(before + begin + report + end + after)
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument('--server', action='append', required=True, metavar='NAME=URL,PID,DYNAMODB-URL')
@@ -604,6 +614,7 @@ def main():
     ap.add_argument('--quick', action='store_true', help='tiny sizes: does the bench work?')
     ap.add_argument('--warm-up', type=int, default=3, help='memory to touch before each large transfer, in GiB')
     ap.add_argument('--settle', type=float, default=0.2, help='seconds of rest before each run')
+    ap.add_argument('--into', help='put the report into this file too, between its marks')
     ap.add_argument('--log', required=True, help='what the tools print')
     ap.add_argument('--json', required=True)
     ap.add_argument('--markdown', required=True)
@@ -618,7 +629,7 @@ def main():
             ap.error(f'no row {n!r}; there are {", ".join(ROWS)}')
     bench = Bench(args)
     candidates = [c.split('=', 1)[0] for c in args.candidate]
-    failed = False
+    failed, peers = False, versions(bench.tools)
     for n in names:
         print(f'\n## {n}: {bench.size(ROWS[n].title)}', flush=True)
         result = bench.row(n)
@@ -629,10 +640,13 @@ def main():
         with open(args.json, 'w') as f:
             json.dump({'date': datetime.datetime.now().isoformat(timespec='seconds'), 'machine': machine(), 'rows': bench.results}, f, indent=1)
         with open(args.markdown, 'w') as f:
-            f.write(markdown(bench, versions(bench.tools)))
+            f.write(markdown(bench, peers))
+    if args.into:
+        put_into(args.into, markdown(bench, peers))
     if failed:
         print(f'\nSomething failed; what the tools printed is in {args.log}', file=sys.stderr)
         sys.exit(1)
 
 
-main()
+if __name__ == '__main__':
+    main()
