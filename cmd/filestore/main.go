@@ -35,6 +35,7 @@ func run(args []string) int {
 		stdoutTTY: term.IsTerminal(int(os.Stdout.Fd())),
 		stderrTTY: term.IsTerminal(int(os.Stderr.Fd())),
 		lookupEnv: os.LookupEnv,
+		release:   stop,
 	}
 	return a.main(ctx, args)
 }

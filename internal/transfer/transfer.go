@@ -142,6 +142,7 @@ type Engine struct {
 	PartSize    int64 // bytes; files larger than one part are sent in parts
 	Concurrency int   // parts, and small files, in flight; 0: adapted to the connection and the service
 	Attempts    int   // tries for one body
+	Bandwidth   int64 // bytes a second that the connections of S3 are kept to; 0: not
 	// Backoff is how long to wait after try number 0, 1, ... failed.
 	Backoff func(try int) time.Duration
 
@@ -170,8 +171,8 @@ func (e *Engine) limiter(size int64) *limit.Limiter {
 			e.parts, e.files = limit.Fixed(e.Concurrency), limit.Fixed(e.Concurrency)
 			return
 		}
-		e.parts = limit.New(firstParts, fewestParts, mostParts)
-		e.files = limit.New(firstFiles, fewestFiles, mostFiles)
+		e.parts = e.adaptive(partShare, firstParts, fewestParts, mostParts)
+		e.files = e.adaptive(fileShare, firstFiles, fewestFiles, mostFiles)
 	})
 	if size > smallFile {
 		return e.parts
