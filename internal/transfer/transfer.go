@@ -17,18 +17,15 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/smithy-go"
 
 	"github.com/designfultech/filestore/internal/limit"
 )
@@ -288,20 +285,13 @@ func (e *Engine) send(ctx context.Context, slot *limit.Slot, r io.ReaderAt, size
 		if throttled(err) {
 			slot.Throttled()
 		}
-		if try+1 >= e.attempts() || !worthRetrying(err) {
+		if try+1 >= e.attempts() || !WorthRetrying(err) {
 			return outcome, err
 		}
 		if err := wait(ctx, e.backoff(try)); err != nil {
 			return outcome, err
 		}
 	}
-}
-
-// throttled reports whether the service asks for fewer requests (Amazon S3 API Reference, "Error
-// responses": SlowDown, a 503; other servers answer 429).
-func throttled(err error) bool {
-	status := StatusOf(err)
-	return status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests
 }
 
 // interruptGrace is how much longer than its caller a call may take that makes something.
@@ -339,7 +329,7 @@ func wait(ctx context.Context, d time.Duration) error {
 // server answered that it would not. After a 500 or a 504 the write may have happened all the
 // same.
 func refused(err error) bool {
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+	if IsUnconnected(err) || IsWrongTLS(err) {
 		return true
 	}
 	if resp, ok := errors.AsType[*awshttp.ResponseError](err); ok {
@@ -347,21 +337,6 @@ func refused(err error) bool {
 		return status >= 300 && status < 500 || status == http.StatusServiceUnavailable || status == http.StatusNotImplemented
 	}
 	return false
-}
-
-// worthRetrying asks the SDK's classifier, and knows two codes more: a body that arrived
-// damaged, and a request that took the server too long to receive.
-func worthRetrying(err error) bool {
-	if errors.Is(err, ErrChanged) {
-		return false
-	}
-	if api, ok := errors.AsType[smithy.APIError](err); ok {
-		switch api.ErrorCode() {
-		case "BadDigest", "XAmzContentChecksumMismatch", "RequestTimeout", "IncompleteBody":
-			return true
-		}
-	}
-	return retry.NewStandard().IsErrorRetryable(err)
 }
 
 // once turns off the SDK's own retries for calls that [Engine.send] repeats, and the hashing of
