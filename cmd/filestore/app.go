@@ -25,9 +25,12 @@ type app struct {
 	// columns is how wide the terminal of stdout is.
 	columns   func() int
 	lookupEnv func(string) (string, bool)
+	release   func() // has signals end the process at once
 
 	flags globalFlags
 	out   *output
+	end   context.CancelCauseFunc // ends the context of the command
+	cause func() error            // why that context has ended, nil while it has not
 
 	mu    sync.Mutex // guards stderr and what follows
 	bar   *progress  // is wiped before a message, and drawn again by its next step
@@ -36,6 +39,9 @@ type app struct {
 
 // main runs one command line and returns the exit status.
 func (a *app) main(ctx context.Context, args []string) int {
+	ctx, a.end = context.WithCancelCause(ctx)
+	defer a.end(nil)
+	a.cause = func() error { return context.Cause(ctx) }
 	a.stdout = &patientWriter{ctx: ctx, w: a.stdout}
 	defer context.AfterFunc(ctx, a.cleaningUp)()
 	root := a.newRootCmd()
@@ -56,8 +62,49 @@ func (a *app) main(ctx context.Context, args []string) int {
 			a.fail("", e)
 		}
 	}
+	if over := a.timeOver(); over != nil {
+		a.message("error", "%s", over)
+		return exitRetry
+	}
 	a.message("error", "interrupted")
 	return exitInterrupted
+}
+
+// timeLimitError is the cause for which the context of a command ends when its --timeout is over.
+// All that knows contexts takes it for a cancellation: whatever was begun is undone as after an
+// interrupt.
+type timeLimitError struct{ limit time.Duration }
+
+func (e *timeLimitError) Error() string {
+	return fmt.Sprintf("the time limit of %s is over", shortDuration(e.limit))
+}
+
+// Unwrap makes it a cancellation for errors.Is too, where a call returns the cause.
+func (e *timeLimitError) Unwrap() error { return context.Canceled }
+
+// limitTime ends the command's context once --timeout is over. The command has until then to end
+// by itself, and as long as after an interrupt to leave nothing behind.
+func (a *app) limitTime() error {
+	limit, err := a.durationSetting("timeout", a.flags.timeout, "FILESTORE_TIMEOUT")
+	switch {
+	case err != nil:
+		return err
+	case limit < 0:
+		return usagef("0 is no limit", "--timeout must not be negative")
+	case limit > 0:
+		time.AfterFunc(limit, func() {
+			a.end(&timeLimitError{limit})
+			// As after a first signal: who sends one now does not want to wait for the cleaning up.
+			a.release()
+		})
+	}
+	return nil
+}
+
+// timeOver returns the time limit if it is what has ended the command.
+func (a *app) timeOver() *timeLimitError {
+	over, _ := errors.AsType[*timeLimitError](a.cause())
+	return over
 }
 
 // cleaningUp tells a person who has interrupted why the program is still there, if it is.
@@ -95,7 +142,10 @@ Without an AWS account, --local keeps everything in a directory on this disk.`,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			a.out = newOutput(a)
-			return a.flags.check(cmd)
+			if err := a.flags.check(cmd); err != nil || cmd.Hidden {
+				return err // the server of a local store ends with its parent
+			}
+			return a.limitTime()
 		},
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {

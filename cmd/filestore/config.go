@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -39,6 +40,8 @@ type globalFlags struct {
 	urlExpiration     duration
 	temporaryLifetime duration
 	stallTimeout      duration
+	timeout           duration
+	bwlimit           byteRate
 	storeOnLoad       bool
 	json              bool
 	quiet             bool
@@ -62,6 +65,8 @@ func (f *globalFlags) register(root *cobra.Command) {
 	flags.Var(&f.temporaryLifetime, "temporary-lifetime", "how long files that nobody stores are kept [FILESTORE_TEMPORARY_LIFETIME]")
 	flags.BoolVar(&f.storeOnLoad, "store-on-load", false, "files are stored the moment they are uploaded [FILESTORE_STORE_ON_LOAD]")
 	flags.Var(&f.stallTimeout, "stall-timeout", "give up a connection that moves no byte for so long")
+	flags.Var(&f.timeout, "timeout", "give up a command that takes so long (default: none) [FILESTORE_TIMEOUT]")
+	flags.Var(&f.bwlimit, "bwlimit", "bytes a second of all connections together, up and down counted alike, such as 8M or 500K (default: no limit) [FILESTORE_BWLIMIT]")
 	flags.BoolVar(&f.json, "json", false, "print JSON Lines, one object a file")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "print ids only, and no progress")
 }
@@ -92,6 +97,8 @@ type settings struct {
 	table  string
 	local  bool
 	dir    string // of the local store; empty: the default
+	// bandwidth is in bytes a second; 0: no limit.
+	bandwidth int64
 }
 
 // settings resolves flags and variables.
@@ -116,6 +123,15 @@ func (a *app) settings() (settings, error) {
 	}
 	if f.stallTimeout <= 0 {
 		return s, usagef("", "--stall-timeout must be more than zero")
+	}
+	bandwidth := f.bwlimit
+	if text, ok := a.lookupEnv("FILESTORE_BWLIMIT"); ok && text != "" && !f.changed("bwlimit") {
+		if err := bandwidth.Set(text); err != nil {
+			return s, usagef("", "FILESTORE_BWLIMIT: %w", err)
+		}
+	}
+	if s.bandwidth = int64(bandwidth); s.bandwidth > 0 && s.bandwidth < client.MinBandwidth {
+		return s, usagef("0 is no limit", "the bandwidth is %d bytes a second, and must be at least %s", s.bandwidth, iecSize(client.MinBandwidth))
 	}
 	s.StoreOnLoad = f.storeOnLoad
 	if text, ok := a.lookupEnv("FILESTORE_STORE_ON_LOAD"); ok && text != "" && !f.changed("store-on-load") {
@@ -224,7 +240,7 @@ func (a *app) open(ctx context.Context) (*filestore, error) {
 }
 
 func (a *app) openAWS(ctx context.Context, s settings) (*filestore, error) {
-	http := client.HTTPClient(time.Duration(a.flags.stallTimeout), nil)
+	http := a.httpClient(ctx, s, nil)
 	options := []func(*config.LoadOptions) error{
 		config.WithHTTPClient(http), config.WithRetryer(client.NewRetryer),
 		// What the SDK would write to stderr by itself is in its errors, or of no use to the user.
@@ -323,7 +339,7 @@ func (a *app) openLocal(ctx context.Context, s settings) (*filestore, error) {
 	creds := store.Credentials()
 	s3Client := client.NewS3(aws.Config{
 		Region:      local.Region,
-		HTTPClient:  client.HTTPClient(time.Duration(a.flags.stallTimeout), store.Dial),
+		HTTPClient:  a.httpClient(ctx, s, store.Dial),
 		Credentials: credentials.NewStaticCredentialsProvider(creds.AccessKeyID, creds.SecretAccessKey, ""),
 	}, func(o *s3.Options) {
 		// Signed for the address at which "serve" publishes; Dial finds whichever server runs.
@@ -348,12 +364,22 @@ func (a *app) openLocal(ctx context.Context, s settings) (*filestore, error) {
 func (a *app) newClient(s settings, bucket string, api *s3.Client, signer func(context.Context) (presign.Signer, error)) *client.Client {
 	return &client.Client{
 		S3: api, Bucket: bucket,
-		Transfer: &transfer.Engine{S3: api, Bucket: bucket},
+		Transfer: &transfer.Engine{S3: api, Bucket: bucket, Bandwidth: s.bandwidth},
 		Signer:   signer,
 		Settings: s.Settings,
 		Now:      time.Now,
 		NewID:    client.NewID,
 	}
+}
+
+// httpClient makes the client of all connections, which are opened by dial.
+func (a *app) httpClient(ctx context.Context, s settings, dial client.DialFunc) *awshttp.BuildableClient {
+	stall := time.Duration(a.flags.stallTimeout)
+	c := client.HTTPClient(stall, dial)
+	if s.bandwidth == 0 {
+		return c
+	}
+	return client.NewBandwidth(ctx, s.bandwidth).Limit(c, stall)
 }
 
 // isMissingResource reports whether the bucket or the table is not there.

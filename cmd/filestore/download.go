@@ -368,7 +368,7 @@ func (d *downloads) report(results iter.Seq[downloaded]) error {
 		switch {
 		case r.err != nil && toStdout:
 			t.fail(r.err)
-			d.app.fail(r.record.ID, r.err)
+			d.app.failItem(r.record.ID, r.err)
 			continue
 		case r.err != nil:
 			t.fail(r.err)

@@ -252,6 +252,12 @@ func hintFor(err error) string {
 		if isMissingResource(err) {
 			return `"filestore init" creates the bucket and the table`
 		}
+		if transfer.IsWrongTLS(err) {
+			return "AWS_CA_BUNDLE names a file with the certificates of an authority of your own; an endpoint may need http instead of https"
+		}
+		if client.IsElsewhere(err) {
+			return "the bucket is in another region; --region names it"
+		}
 	case client.Retry:
 		return "trying again may help"
 	case client.Permission:

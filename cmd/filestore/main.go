@@ -43,6 +43,7 @@ func run(args []string) int {
 		stderrTTY: term.IsTerminal(int(os.Stderr.Fd())),
 		columns:   terminalColumns,
 		lookupEnv: os.LookupEnv,
+		release:   stop,
 	}
 	return a.main(ctx, args)
 }

@@ -124,14 +124,27 @@ func (o *output) fail(id, path string, err error) {
 	if path != "" {
 		what = path
 	}
-	// Of an interrupt the user knows, and the last line says so once; not of what it left.
-	if reasonOf(err) != client.Interrupted || leavesTraces(err) {
-		o.app.fail(what, err)
-	} else if resumable, ok := errors.AsType[*resumableError](err); ok {
-		o.app.hint(resumable.hint())
+	o.app.failItem(what, err)
+	if !o.app.flags.json {
+		return
 	}
-	if o.app.flags.json {
-		o.jsonLine(failure{ID: id, Path: path, Error: failureCause{Reason: reasonOf(err), Message: describe(err)}})
+	cause := failureCause{Reason: reasonOf(err), Message: describe(err)}
+	if over := o.app.timeOver(); over != nil && cause.Reason == client.Interrupted {
+		cause.Reason = client.Retry
+		if !leavesTraces(err) {
+			cause.Message = over.Error()
+		}
+	}
+	o.jsonLine(failure{ID: id, Path: path, Error: cause})
+}
+
+// failItem reports the failure of one file on stderr. Of an interrupt the user knows, and the last
+// line says so once, as it does of a time limit; not of what they left.
+func (a *app) failItem(what string, err error) {
+	if reasonOf(err) != client.Interrupted || leavesTraces(err) {
+		a.fail(what, err)
+	} else if resumable, ok := errors.AsType[*resumableError](err); ok {
+		a.hint(resumable.hint())
 	}
 }
 

@@ -18,8 +18,9 @@ func newServeCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve a local store, so that presigned URLs work",
-		Long: `Serve the S3 endpoint of a local store on a fixed port until Ctrl-C. While it runs,
-presigned URLs of the store work, and commands started meanwhile use it.`,
+		Long: `Serve the S3 endpoint of a local store on a fixed port until Ctrl-C, or for the time of
+--timeout. While it runs, presigned URLs of the store work, and commands started meanwhile
+use it.`,
 		Example: `  filestore --local serve
   filestore serve --local=/srv/files --s3-listen 127.0.0.1:9500`,
 		Args: cobra.NoArgs,
@@ -38,10 +39,14 @@ func runServe(ctx context.Context, a *app, opts *serveOptions) (err error) {
 	if store.local == nil {
 		return usagef("serve --local", "only a local store can be served")
 	}
-	return store.local.Serve(ctx, opts.s3Listen, func(url string) {
+	err = store.local.Serve(ctx, opts.s3Listen, func(url string) {
 		a.out.line(url)
 		a.note("serving %s; Ctrl-C ends it", store.local.Dir())
 	})
+	if over := a.timeOver(); over != nil && err == nil {
+		a.note("%s", over)
+	}
+	return err
 }
 
 // newServerCmd is the S3 server itself: this program starts itself with it.

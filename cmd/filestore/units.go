@@ -76,6 +76,27 @@ func (b *byteSize) String() string {
 // Type implements pflag.Value.
 func (b *byteSize) Type() string { return "size" }
 
+// byteRate is a flag or setting: bytes a second, written as a byteSize, with or without "/s".
+type byteRate int64
+
+// Set implements pflag.Value.
+func (r *byteRate) Set(s string) error {
+	if err := (*byteSize)(r).Set(strings.TrimSuffix(s, "/s")); err != nil {
+		return fmt.Errorf("%q is not a rate such as 8M or 500K, in bytes a second", s)
+	}
+	return nil
+}
+
+func (r *byteRate) String() string {
+	if *r == 0 {
+		return ""
+	}
+	return iecSize(int64(*r)) + "/s"
+}
+
+// Type implements pflag.Value.
+func (r *byteRate) Type() string { return "rate" }
+
 // shortDuration writes 1h0m0s as 1h.
 func shortDuration(d time.Duration) string {
 	s := d.String()

@@ -57,6 +57,21 @@ func TestByteSize(t *testing.T) {
 	}
 }
 
+func TestByteRate(t *testing.T) {
+	for text, want := range map[string]byteRate{"0": 0, "8M": 8 << 20, "8M/s": 8 << 20, "500K": 500 << 10, "500KiB/s": 500 << 10, "1000000": 1_000_000} {
+		var got byteRate
+		if err := got.Set(text); err != nil || got != want {
+			t.Errorf("%q: %d, %v; want %d", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "/s", "M/s", "-1K", "1.5M", "8Mbit", "8M/h", "8M/s/s", "fast"} {
+		var got byteRate
+		if err := got.Set(text); err == nil {
+			t.Errorf("%q is taken for %d", text, got)
+		}
+	}
+}
+
 func TestIECSize(t *testing.T) {
 	for bytes, want := range map[int64]string{
 		0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1536: "1.5 KiB", 1<<20 - 1: "1.0 MiB", 5 << 40: "5.0 TiB", 1<<63 - 1: "8.0 EiB",

@@ -107,6 +107,9 @@ func ReasonOf(err error) Reason {
 	if reason, ok := reasonOfAPI(err); ok {
 		return reason
 	}
+	if transfer.IsWrongTLS(err) {
+		return Usage
+	}
 	if isNetwork(err) || retry.NewStandard().IsErrorRetryable(err) {
 		return Retry
 	}
@@ -126,7 +129,7 @@ func isNetwork(err error) bool {
 // isUnsent reports whether it is certain that a request changed nothing: it did not reach the
 // service, or was refused for what it is or whom it comes from.
 func isUnsent(err error) bool {
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" || errors.Is(err, records.ErrBusy) {
+	if transfer.IsUnconnected(err) || transfer.IsWrongTLS(err) || errors.Is(err, records.ErrBusy) {
 		return true
 	}
 	reason, ok := reasonOfAPI(err)
@@ -166,10 +169,19 @@ func reasonOfAPI(err error) (Reason, bool) {
 		return Permission, true
 	case status == http.StatusNotFound:
 		return NotFound, true
-	case status == http.StatusTooManyRequests, status >= 500 && status != http.StatusNotImplemented:
+	case IsElsewhere(err):
+		return Usage, true
+	case status == http.StatusNotImplemented, status == http.StatusInsufficientStorage:
+		return "", false
+	case status == http.StatusTooManyRequests, status >= 500:
 		return Retry, true
 	}
 	return "", false
+}
+
+// IsElsewhere reports whether S3 answered that the bucket is in another region.
+func IsElsewhere(err error) bool {
+	return transfer.StatusOf(err) == http.StatusMovedPermanently
 }
 
 // isMissing reports whether S3 answered that there is no such object.

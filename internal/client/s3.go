@@ -15,10 +15,18 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/designfultech/filestore/internal/transfer"
 )
 
 // attempts is how often a call of the SDK is tried before it fails.
 const attempts = 4
+
+// The longest pauses between two tries of a call: after an answer, and where there was no connection.
+const (
+	maxBackoff            = 5 * time.Second
+	maxUnconnectedBackoff = 500 * time.Millisecond
+)
 
 // DefaultStallTimeout is how long a connection may move no byte before it is given up.
 const DefaultStallTimeout = 60 * time.Second
@@ -126,15 +134,25 @@ func NewS3(cfg aws.Config, options ...func(*s3.Options)) *s3.Client {
 // NewRetryer returns how calls of the SDK are retried: four tries with exponential backoff and
 // jitter, and, once a service has throttled one, no more calls a second than it takes (AWS SDKs
 // and Tools Reference Guide, "Retry behavior": adaptive mode). It is made once a client.
+//
+// What can't succeed is not tried again. Where nobody takes the connection, the pauses are short: a
+// server that is started anew is back soon, and one that does not run is not waited for.
 func NewRetryer() aws.Retryer {
+	backoff := retry.NewExponentialJitterBackoff(maxBackoff)
 	return retry.NewAdaptiveMode(func(o *retry.AdaptiveModeOptions) {
 		o.StandardOptions = append(o.StandardOptions, func(o *retry.StandardOptions) {
 			o.MaxAttempts = attempts
-			o.MaxBackoff = 5 * time.Second
-			// An answer that breaks off: the SDK takes it for a malformed one.
-			o.Retryables = append(o.Retryables, retry.IsErrorRetryableFunc(func(err error) aws.Ternary {
-				return map[bool]aws.Ternary{true: aws.TrueTernary, false: aws.UnknownTernary}[errors.Is(err, io.ErrUnexpectedEOF)]
-			}))
+			o.Backoff = retry.BackoffDelayerFunc(func(attempt int, err error) (time.Duration, error) {
+				delay, backoffErr := backoff.BackoffDelay(attempt, err)
+				if transfer.IsUnconnected(err) {
+					delay = min(delay, maxUnconnectedBackoff)
+				}
+				return delay, backoffErr
+			})
+			o.Retryables = []retry.IsErrorRetryable{retry.IsErrorRetryableFunc(func(err error) aws.Ternary {
+				// An answer that breaks off: the SDK takes it for a malformed one.
+				return aws.BoolTernary(transfer.WorthRetrying(err) || errors.Is(err, io.ErrUnexpectedEOF))
+			})}
 		})
 	})
 }

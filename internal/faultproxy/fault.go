@@ -121,6 +121,17 @@ func InternalError() Fault {
 	}}
 }
 
+// Refusal has the request answered with a status and an error code, without being forwarded.
+func Refusal(status int, code string) Fault {
+	const message = "The request is refused by a rule of the proxy."
+	return Fault{answer: func(r *http.Request) *http.Response {
+		if operation(r) != "" {
+			return dynamoError(r, status, "com.amazonaws.dynamodb.v20120810#"+code, message)
+		}
+		return s3Error(r, status, code, message)
+	}}
+}
+
 // ErrorIn200 has the request answered with status 200 and the S3 error code in the body,
 // without being forwarded: CompleteMultipartUpload and the copy operations may fail so, after
 // they have begun to answer. (Amazon S3 API Reference, "CompleteMultipartUpload".)

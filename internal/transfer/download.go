@@ -69,7 +69,7 @@ func (e *Engine) continuing(ctx context.Context, slot *limit.Slot, fetch func() 
 			slot.Throttled()
 		}
 		broken, isBroken := errors.AsType[*brokenBody](err)
-		if try+1 >= e.attempts() || !isBroken && !worthRetrying(err) {
+		if try+1 >= e.attempts() || !isBroken && !WorthRetrying(err) {
 			if isBroken {
 				err = broken.err
 			}

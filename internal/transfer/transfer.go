@@ -17,18 +17,15 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/smithy-go"
 
 	"github.com/designfultech/filestore/internal/limit"
 )
@@ -146,6 +143,7 @@ type Engine struct {
 	PartSize    int64 // bytes; files larger than one part are sent in parts
 	Concurrency int   // parts, and small files, in flight; 0: adapted to the connection and the service
 	Attempts    int   // tries for one body
+	Bandwidth   int64 // bytes a second that the connections of S3 are kept to; 0: not
 	// Backoff is how long to wait after try number 0, 1, ... failed.
 	Backoff func(try int) time.Duration
 
@@ -178,8 +176,8 @@ func (e *Engine) limiter(size int64) *limit.Limiter {
 			e.parts, e.files = limit.Fixed(e.Concurrency), limit.Fixed(e.Concurrency)
 			return
 		}
-		e.parts = limit.New(firstParts, fewestParts, mostParts)
-		e.files = limit.New(firstFiles, fewestFiles, mostFiles)
+		e.parts = e.adaptive(partShare, firstParts, fewestParts, mostParts)
+		e.files = e.adaptive(fileShare, firstFiles, fewestFiles, mostFiles)
 	})
 	if size > smallFile {
 		return e.parts
@@ -296,20 +294,13 @@ func (e *Engine) send(ctx context.Context, slot *limit.Slot, r io.ReaderAt, size
 		if throttled(err) {
 			slot.Throttled()
 		}
-		if try+1 >= e.attempts() || !worthRetrying(err) {
+		if try+1 >= e.attempts() || !WorthRetrying(err) {
 			return outcome, err
 		}
 		if err := wait(ctx, e.backoff(try)); err != nil {
 			return outcome, err
 		}
 	}
-}
-
-// throttled reports whether the service asks for fewer requests (Amazon S3 API Reference, "Error
-// responses": SlowDown, a 503; other servers answer 429).
-func throttled(err error) bool {
-	status := StatusOf(err)
-	return status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests
 }
 
 // interruptGrace is how much longer than its caller a call may take that makes something.
@@ -347,7 +338,7 @@ func wait(ctx context.Context, d time.Duration) error {
 // server answered that it would not. After a 500 or a 504 the write may have happened all the
 // same.
 func refused(err error) bool {
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+	if IsUnconnected(err) || IsWrongTLS(err) {
 		return true
 	}
 	if resp, ok := errors.AsType[*awshttp.ResponseError](err); ok {
@@ -355,24 +346,6 @@ func refused(err error) bool {
 		return status >= 300 && status < 500 || status == http.StatusServiceUnavailable || status == http.StatusNotImplemented
 	}
 	return false
-}
-
-// worthRetrying asks the SDK's classifier, and knows two codes more: a body that arrived
-// damaged, and a request that took the server too long to receive.
-func worthRetrying(err error) bool {
-	if errors.Is(err, ErrChanged) {
-		return false
-	}
-	if errors.Is(err, errEmptyAnswer) {
-		return true
-	}
-	if api, ok := errors.AsType[smithy.APIError](err); ok {
-		switch api.ErrorCode() {
-		case "BadDigest", "XAmzContentChecksumMismatch", "RequestTimeout", "IncompleteBody":
-			return true
-		}
-	}
-	return retry.NewStandard().IsErrorRetryable(err)
 }
 
 // once turns off the SDK's own retries for calls that [Engine.send] repeats, and the hashing of

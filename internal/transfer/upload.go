@@ -650,7 +650,7 @@ func (e *Engine) abortUpload(ctx context.Context, key string, id *string) error 
 		if IsNoSuchUpload(err) {
 			return nil
 		}
-		if err != nil && !worthRetrying(err) {
+		if err != nil && !WorthRetrying(err) {
 			return nil // aborted, and whether anything came after it can't be asked
 		}
 		if err := wait(ctx, e.backoff(try)); err != nil {
