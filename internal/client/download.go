@@ -24,6 +24,20 @@ func (c *Client) DownloadFile(ctx context.Context, r records.Record, f transfer.
 	return object, downloadError(r.ID, err)
 }
 
+// Version asks which version of the object of record r there is, for [Client.DownloadRest].
+func (c *Client) Version(ctx context.Context, r records.Record) (transfer.Version, error) {
+	v, err := c.Transfer.Version(ctx, r.ID, r.Size)
+	return v, downloadError(r.ID, err)
+}
+
+// DownloadRest is [Client.DownloadFile] into a file that may have a part of that version.
+func (c *Client) DownloadRest(ctx context.Context, r records.Record, v transfer.Version, f transfer.ResumableSink,
+	how transfer.Resumption, progress transfer.Progress,
+) (transfer.Object, error) {
+	object, err := c.Transfer.DownloadRest(ctx, r.ID, v, f, how, progress)
+	return object, downloadError(r.ID, err)
+}
+
 func downloadError(id string, err error) error {
 	if isMissing(err) {
 		err = fmt.Errorf("%w: %w", ErrObjectMissing, err)

@@ -22,14 +22,9 @@ import (
 	"github.com/designfultech/filestore/internal/limit"
 )
 
-// Download writes the object under key to w, in order. size is the number of bytes that the
-// object must have, -1 where it isn't known. A body that breaks off is continued from where it
-// broke, with If-Match on the ETag, so that all bytes are of one version of the object.
-//
-// What was written is verified against the checksum that S3 holds; only after a nil error is it
-// right. ErrSize, ErrChecksum and ErrChanged say how it is wrong. Errors of w are returned as
-// they are.
-func (e *Engine) Download(ctx context.Context, key string, size int64, w io.Writer, progress Progress) (Object, error) {
+// downloadWhole is [Engine.Download] by one request, and by further ones only where its body
+// breaks off.
+func (e *Engine) downloadWhole(ctx context.Context, key string, size int64, w io.Writer, progress Progress) (Object, error) {
 	slot, err := e.limiter(max(size, 0)).Acquire(ctx)
 	if err != nil {
 		return Object{}, err

@@ -1,10 +1,14 @@
 package transfer
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"hash"
 	"io"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -14,44 +18,41 @@ import (
 	"github.com/designfultech/filestore/internal/limit"
 )
 
-// Sink is an empty file that a download fills; *os.File is one.
-type Sink interface {
-	io.Writer
-	io.WriterAt
-	Truncate(size int64) error
+// Version is one version of an object, as a download in ranges needs to know it.
+type Version struct {
+	ETag string // with its quotes
+	Size int64  // bytes
+	// Checksum names the CRC of the full object that the server holds. It is empty where the object
+	// is downloaded in one request: it has at most one part, or there is no CRC that those of ranges
+	// can be combined to.
+	Checksum string
+
+	crc  crc
+	want string // in base64
 }
 
-// DownloadFile writes the object under key to f, verified as [Engine.Download] does it, but in
-// parallel: ranges of it are asked for, all with If-Match on one ETag, and written where they
-// belong. Their checksums are computed as they arrive and combined, so that the file is not read
-// again. The file gets its full size at once: where the file system can tell, a disk without room
-// for it is an error before the first byte.
-//
-// An object of at most one part, or of which the server holds no checksum that can be combined,
-// is downloaded in one piece.
-func (e *Engine) DownloadFile(ctx context.Context, key string, size int64, f Sink, progress Progress) (Object, error) {
+// InRanges reports whether the version is downloaded in ranges.
+func (v Version) InRanges() bool { return v.Checksum != "" }
+
+// Version asks which version of an object there is. Nothing is asked where size, the number of
+// bytes that the object must have, says that it is not downloaded in ranges; size is -1 where it
+// isn't known.
+func (e *Engine) Version(ctx context.Context, key string, size int64) (Version, error) {
 	if size >= 0 && size <= e.partSize() {
-		return e.Download(ctx, key, size, f, progress)
+		return Version{Size: size}, nil
 	}
 	head, err := e.S3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &e.Bucket, Key: &key, ChecksumMode: types.ChecksumModeEnabled})
 	if err != nil {
-		return Object{}, err
+		return Version{}, err
 	}
-	d := &rangedDownload{engine: e, key: key, etag: aws.ToString(head.ETag), size: aws.ToInt64(head.ContentLength), f: f, progress: progress}
-	if size >= 0 && d.size != size {
-		return Object{}, sizeMismatch(d.size, size)
+	v := Version{ETag: aws.ToString(head.ETag), Size: aws.ToInt64(head.ContentLength)}
+	if size >= 0 && v.Size != size {
+		return Version{}, sizeMismatch(v.Size, size)
 	}
-	var ok bool
-	if d.crc, d.want, ok = fullObjectCRC(head); !ok || d.etag == "" || d.size <= e.partSize() {
-		return e.Download(ctx, key, size, f, progress)
+	if c, want, ok := fullObjectCRC(head); ok && v.ETag != "" && v.Size > e.partSize() {
+		v.Checksum, v.crc, v.want = c.name, c, want
 	}
-	if err := preallocate(f, d.size); err != nil {
-		return Object{}, err
-	}
-	if err := d.run(ctx); err != nil {
-		return Object{}, err
-	}
-	return Object{Size: d.size, ETag: d.etag, Verified: d.crc.name}, nil
+	return v, nil
 }
 
 // fullObjectCRC picks the CRC of the full object that S3 holds, and its value in base64.
@@ -74,97 +75,220 @@ func fullObjectCRC(head *s3.HeadObjectOutput) (c crc, want string, ok bool) {
 	return crc{}, "", false
 }
 
-// rangedDownload is one object on its way into a file.
+// Sink is an empty file that a download fills; *os.File is one.
+type Sink interface {
+	io.Writer
+	io.WriterAt
+	Truncate(size int64) error
+}
+
+// DownloadFile writes the object under key to f, verified as [Engine.Download] does it, but in
+// parallel: ranges of it are asked for, all with If-Match on one ETag, and written where they
+// belong. Their checksums are computed as they arrive and combined, so that the file is not read
+// again. The file gets its full size at once: where the file system can tell, a disk without room
+// for it is an error before the first byte.
+//
+// An object of at most one part, or of which the server holds no checksum that can be combined,
+// is downloaded in one piece.
+func (e *Engine) DownloadFile(ctx context.Context, key string, size int64, f Sink, progress Progress) (Object, error) {
+	v, err := e.Version(ctx, key, size)
+	if err != nil {
+		return Object{}, err
+	}
+	if !v.InRanges() {
+		return e.downloadWhole(ctx, key, size, f, progress)
+	}
+	d := &rangedDownload{engine: e, key: key, Version: v, progress: progress}
+	return d.toFile(ctx, f, nil, e.partSize(), func(extent) error { return nil })
+}
+
+// extent is bytes of an object that are where they belong, and their checksum.
+type extent struct {
+	from, to int64
+	sum      uint64
+}
+
+// rangedDownload is one version of an object on its way.
 type rangedDownload struct {
+	Version
 	engine   *Engine
 	key      string
-	etag     string
-	size     int64
-	crc      crc
-	want     string
-	f        io.WriterAt
 	progress Progress
 }
 
-func (d *rangedDownload) run(ctx context.Context) error {
-	partSize := d.engine.partSize()
-	sums := make([]uint64, (d.size+partSize-1)/partSize)
-	bounds := func(i int) (from, to int64) {
-		from = int64(i) * partSize
-		return from, min(from+partSize, d.size)
+// toFile fills in what f has not kept, in ranges of one part. record is told of each piece that
+// is there, of that many bytes or what a range ends with, one at a time.
+func (d *rangedDownload) toFile(ctx context.Context, f Sink, kept []extent, piece int64, record func(extent) error) (Object, error) {
+	if err := preallocate(f, d.Size); err != nil {
+		return Object{}, err
+	}
+	there := slices.Clone(kept)
+	var mu sync.Mutex
+	add := func(x extent) error {
+		mu.Lock()
+		defer mu.Unlock()
+		there = append(there, x)
+		return record(x)
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
-	for i := range sums {
-		from, to := bounds(i)
-		slot, err := d.engine.limiter(partSize).Acquire(groupCtx)
+	for _, missing := range gaps(kept, d.Size, d.engine.partSize()) {
+		slot, err := d.engine.limiter(d.engine.partSize()).Acquire(groupCtx)
 		if err != nil {
 			break // of groupCtx, and told below
 		}
-		group.Go(func() (err error) {
-			defer slot.Release(to - from)
-			sums[i], err = d.fetch(groupCtx, slot, from, to)
+		group.Go(func() error {
+			defer slot.Release(missing.to - missing.from)
+			s := &fileSink{engine: d.engine, f: f, piece: piece, record: add, crc: d.crc, hash: d.crc.hash(), from: missing.from, at: missing.from}
+			err := d.fetch(groupCtx, slot, missing.from, missing.to, s)
+			if closeErr := s.close(); err == nil {
+				err = closeErr
+			}
 			return err
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return err
+		return Object{}, err
 	}
 	if err := ctx.Err(); err != nil {
-		return err
+		return Object{}, err
 	}
-	var whole uint64
-	for i, sum := range sums {
-		from, to := bounds(i)
-		whole = d.crc.combine(whole, sum, to-from)
-	}
-	if d.crc.encode(whole) != d.want {
-		return checksumMismatch(d.crc.name)
-	}
-	return nil
+	return d.verify(there)
 }
 
-// fetch gets the bytes [from, to) and returns their checksum. A body that breaks off is
-// continued from where it broke.
-func (d *rangedDownload) fetch(ctx context.Context, slot *limit.Slot, from, to int64) (uint64, error) {
-	hash, at := d.crc.hash(), from
-	err := d.engine.continuing(ctx, slot, func() (int64, error) {
+// gaps returns what is missing of size bytes beside kept, which is in order and does not overlap,
+// in ranges of at most so many bytes.
+func gaps(kept []extent, size, most int64) []extent {
+	var missing []extent
+	at := int64(0)
+	for _, next := range append(slices.Clip(kept), extent{from: size, to: size}) {
+		for at < next.from {
+			to := min(at+most, next.from)
+			missing = append(missing, extent{from: at, to: to})
+			at = to
+		}
+		at = next.to
+	}
+	return missing
+}
+
+// verify compares the checksum of all extents together with that of the object.
+func (d *rangedDownload) verify(there []extent) (Object, error) {
+	slices.SortFunc(there, func(a, b extent) int { return cmp.Compare(a.from, b.from) })
+	var whole uint64
+	at := int64(0)
+	for _, x := range there {
+		if x.from != at {
+			return Object{}, fmt.Errorf("%w: the bytes from %d to %d did not arrive once", ErrSize, min(at, x.from), max(at, x.from))
+		}
+		whole = d.crc.combine(whole, x.sum, x.to-x.from)
+		at = x.to
+	}
+	switch {
+	case at != d.Size:
+		return Object{}, fmt.Errorf("%w: %d bytes of %d", ErrSize, at, d.Size)
+	case d.crc.encode(whole) != d.want:
+		return Object{}, checksumMismatch(d.crc.name)
+	}
+	return Object{Size: d.Size, ETag: d.ETag, Verified: d.Checksum}, nil
+}
+
+// rangeSink takes the bytes of a range in their order.
+type rangeSink interface {
+	// room returns where to read the next bytes to, of which at most so many will come.
+	room(most int64) []byte
+	// take is told that the first bytes of the last room were filled.
+	take(p []byte) error
+}
+
+// fetch gets the bytes [from, to) into s. A body that breaks off is continued from where it broke.
+func (d *rangedDownload) fetch(ctx context.Context, slot *limit.Slot, from, to int64, s rangeSink) error {
+	at := from
+	return d.engine.continuing(ctx, slot, func() (int64, error) {
 		before := at
-		err := d.fetchOnce(ctx, &at, to, hash)
+		err := d.fetchOnce(ctx, &at, to, s)
 		return at - before, err
 	})
-	return d.crc.of(hash), err
 }
 
-func (d *rangedDownload) fetchOnce(ctx context.Context, at *int64, to int64, hash io.Writer) error {
+func (d *rangedDownload) fetchOnce(ctx context.Context, at *int64, to int64, s rangeSink) error {
 	e := d.engine
 	if *at == to {
 		return nil
 	}
 	out, err := e.S3.GetObject(ctx, &s3.GetObjectInput{
-		Bucket: &e.Bucket, Key: &d.key, IfMatch: &d.etag, Range: aws.String(fmt.Sprintf("bytes=%d-%d", *at, to-1)),
+		Bucket: &e.Bucket, Key: &d.key, IfMatch: &d.ETag, Range: aws.String(fmt.Sprintf("bytes=%d-%d", *at, to-1)),
 	}, once)
 	if err != nil {
 		return changedIfMismatch(d.key, err)
 	}
 	defer func() { _ = out.Body.Close() }()
-	if want := fmt.Sprintf("bytes %d-%d/%d", *at, to-1, d.size); aws.ToString(out.ContentRange) != want {
+	if want := fmt.Sprintf("bytes %d-%d/%d", *at, to-1, d.Size); aws.ToString(out.ContentRange) != want {
 		return fmt.Errorf("asked for %q, the server sent %q", want, aws.ToString(out.ContentRange))
 	}
-	buf := e.copyBuffer(to - *at)
-	defer e.giveBack(buf)
 	for *at < to {
-		n, err := io.ReadFull(out.Body, (*buf)[:min(int64(len(*buf)), to-*at)])
+		room := s.room(to - *at)
+		n, err := io.ReadFull(out.Body, room)
 		if n > 0 {
-			if _, err := d.f.WriteAt((*buf)[:n], *at); err != nil {
+			if err := s.take(room[:n]); err != nil {
 				return &writeError{err}
 			}
-			_, _ = hash.Write((*buf)[:n]) // a hash never fails
 			*at += int64(n)
 			d.progress.add(int64(n))
 		}
 		if err != nil {
-			return &brokenBody{fmt.Errorf("at byte %d of %d: %w", *at, d.size, err)}
+			return &brokenBody{fmt.Errorf("at byte %d of %d: %w", *at, d.Size, err)}
 		}
 	}
 	return nil
+}
+
+// fileSink writes a range into a file and tells of each piece that is there.
+type fileSink struct {
+	engine *Engine
+	f      io.WriterAt
+	piece  int64 // bytes
+	record func(extent) error
+	crc    crc
+
+	buf      *[]byte   // nil until the first bytes come: requests that wait for an answer need none
+	hash     hash.Hash // of the piece under way, which has the bytes [from, at)
+	from, at int64
+}
+
+func (s *fileSink) room(most int64) []byte {
+	if s.buf == nil {
+		s.buf = s.engine.copyBuffer(most)
+	}
+	return (*s.buf)[:min(int64(len(*s.buf)), most, s.from+s.piece-s.at)]
+}
+
+func (s *fileSink) take(p []byte) error {
+	if _, err := s.f.WriteAt(p, s.at); err != nil {
+		return err
+	}
+	_, _ = s.hash.Write(p) // a hash never fails
+	s.at += int64(len(p))
+	if s.at < s.from+s.piece {
+		return nil
+	}
+	return s.end()
+}
+
+// end ends the piece under way.
+func (s *fileSink) end() error {
+	if s.at == s.from {
+		return nil
+	}
+	x := extent{from: s.from, to: s.at, sum: s.crc.of(s.hash)}
+	s.from = s.at
+	s.hash.Reset()
+	return s.record(x)
+}
+
+// close tells of the piece under way: what came before a failure is as good as any other.
+func (s *fileSink) close() error {
+	if s.buf != nil {
+		s.engine.giveBack(s.buf)
+	}
+	return s.end()
 }
