@@ -205,7 +205,7 @@ func (d *downloads) toFile(ctx context.Context, t target) (_ transfer.Object, er
 		return transfer.Object{}, err
 	}
 	temporary := ".filestore-" + t.record.ID + "-" + rand.Text()[:8] + ".part"
-	f, err := d.root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	f, err := d.root.OpenFile(temporary, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return transfer.Object{}, err
 	}

@@ -28,7 +28,8 @@ type Version struct {
 	Checksum string
 
 	crc  crc
-	want string // in base64
+	want string               // in base64
+	head *s3.HeadObjectOutput // nil where nothing was asked
 }
 
 // InRanges reports whether the version is downloaded in ranges.
@@ -45,7 +46,7 @@ func (e *Engine) Version(ctx context.Context, key string, size int64) (Version, 
 	if err != nil {
 		return Version{}, err
 	}
-	v := Version{ETag: aws.ToString(head.ETag), Size: aws.ToInt64(head.ContentLength)}
+	v := Version{ETag: aws.ToString(head.ETag), Size: aws.ToInt64(head.ContentLength), head: head}
 	if size >= 0 && v.Size != size {
 		return Version{}, sizeMismatch(v.Size, size)
 	}
@@ -88,18 +89,68 @@ type Sink interface {
 // again. The file gets its full size at once: where the file system can tell, a disk without room
 // for it is an error before the first byte.
 //
-// An object of at most one part, or of which the server holds no checksum that can be combined,
-// is downloaded in one piece.
+// Where the server holds something else to compare with, the file is read once more when it is
+// there, if it can be read: ranges in parallel are worth that. An object of at most one part is
+// downloaded in one piece.
 func (e *Engine) DownloadFile(ctx context.Context, key string, size int64, f Sink, progress Progress) (Object, error) {
 	v, err := e.Version(ctx, key, size)
 	if err != nil {
 		return Object{}, err
 	}
-	if !v.InRanges() {
+	d := &rangedDownload{engine: e, key: key, Version: v, progress: progress}
+	forget := func(extent) error { return nil }
+	if v.InRanges() {
+		return d.toFile(ctx, f, nil, e.partSize(), forget)
+	}
+	r, readable := f.(io.ReaderAt)
+	if !readable || v.head == nil || v.ETag == "" || v.Size <= e.partSize() || aws.ToString(v.head.AcceptRanges) != "bytes" {
 		return e.downloadWhole(ctx, key, size, f, progress)
 	}
-	d := &rangedDownload{engine: e, key: key, Version: v, progress: progress}
-	return d.toFile(ctx, f, nil, e.partSize(), func(extent) error { return nil })
+	check, err := e.verifierFor(ctx, key, held(v.head))
+	if err != nil {
+		return Object{}, err
+	}
+	d.crc = crc64NVME() // any: there is nothing to compare it with
+	object, err := d.toFile(ctx, f, nil, e.partSize(), forget)
+	if err != nil {
+		return Object{}, err
+	}
+	object.Verified, err = e.readBack(ctx, r, v.Size, check)
+	return object, err
+}
+
+// readBack compares what is in the file with what the server holds, and names that.
+func (e *Engine) readBack(ctx context.Context, f io.ReaderAt, size int64, check verifier) (algorithm string, err error) {
+	if _, nothing := check.(sizeOnly); nothing {
+		return "", nil
+	}
+	buf := e.copyBuffer(size)
+	defer e.giveBack(buf)
+	for at := int64(0); at < size; {
+		if err := ctx.Err(); err != nil {
+			return "", err
+		}
+		n, err := f.ReadAt((*buf)[:min(int64(len(*buf)), size-at)], at)
+		check.write((*buf)[:n])
+		if at += int64(n); err != nil && at < size {
+			return "", fmt.Errorf("read what arrived: %w", err)
+		}
+	}
+	algorithm, ok := check.verify()
+	if !ok {
+		return "", checksumMismatch(algorithm)
+	}
+	return algorithm, nil
+}
+
+// held is what an answer to HEAD tells of an object, as an answer to GET would.
+func held(head *s3.HeadObjectOutput) *s3.GetObjectOutput {
+	return &s3.GetObjectOutput{
+		ETag: head.ETag, ChecksumType: head.ChecksumType,
+		ChecksumCRC64NVME: head.ChecksumCRC64NVME, ChecksumCRC32C: head.ChecksumCRC32C, ChecksumCRC32: head.ChecksumCRC32,
+		ChecksumSHA256: head.ChecksumSHA256, ChecksumSHA1: head.ChecksumSHA1,
+		SSECustomerAlgorithm: head.SSECustomerAlgorithm, ServerSideEncryption: head.ServerSideEncryption,
+	}
 }
 
 // extent is bytes of an object that are where they belong, and their checksum.
@@ -186,7 +237,7 @@ func (d *rangedDownload) verify(there []extent) (Object, error) {
 	switch {
 	case at != d.Size:
 		return Object{}, fmt.Errorf("%w: %d bytes of %d", ErrSize, at, d.Size)
-	case d.crc.encode(whole) != d.want:
+	case d.InRanges() && d.crc.encode(whole) != d.want:
 		return Object{}, checksumMismatch(d.crc.name)
 	}
 	return Object{Size: d.Size, ETag: d.ETag, Verified: d.Checksum}, nil

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -556,6 +557,34 @@ func TestDownloadOfForeignObjects(t *testing.T) {
 			if whole.Hits()+ranges.Hits() != 1 {
 				t.Errorf("%s: the fault was never made", name)
 			}
+
+			// Into a file it comes in ranges, whatever the server holds, and is verified all the same.
+			counter := faultproxy.New(s.Endpoint)
+			var gets atomic.Int32
+			counter.OnRequest(func(r faultproxy.Request) {
+				if r.Method == http.MethodGet && !slices.Contains(r.Query, "attributes") {
+					gets.Add(1)
+				}
+			})
+			e := newClient(s, counter.Start(t)).engine()
+			f := emptyFile(t)
+			object, err = e.DownloadFile(t.Context(), key, int64(len(data)), f, nil)
+			if err != nil || c.want != "" && object.Verified != c.want || object.Verified == "" {
+				t.Errorf("%s: into a file: verified by %q, error %v", name, object.Verified, err)
+			}
+			if onDisk, err := os.ReadFile(f.Name()); err != nil || !bytes.Equal(onDisk, data) {
+				t.Errorf("%s: the file is another: %d bytes, %v", name, len(onDisk), err)
+			}
+			if n := gets.Load(); n != 2 {
+				t.Errorf("%s: %d requests for a file of two ranges", name, n)
+			}
+			flip := counter.Inject(faultproxy.On(http.MethodGet, "x-id"), faultproxy.First(1), faultproxy.FlipDownload(100))
+			if _, err := e.DownloadFile(t.Context(), key, int64(len(data)), emptyFile(t), nil); !errors.Is(err, transfer.ErrChecksum) {
+				t.Errorf("%s: a flipped byte on its way into a file gave %v", name, err)
+			}
+			if flip.Hits() != 1 {
+				t.Errorf("%s: no byte was flipped on its way into a file", name)
+			}
 		}
 	})
 }
@@ -610,4 +639,14 @@ func TestStall(t *testing.T) {
 	if !errors.As(err, &timeout) || !timeout.Timeout() {
 		t.Errorf("error %v, want a timeout", err)
 	}
+}
+
+func emptyFile(t *testing.T) *os.File {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "downloaded"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return f
 }
