@@ -111,6 +111,7 @@ type sweep struct {
 	abandonBefore time.Time                          // placeholders created before it are due
 	cleanSince    time.Time                          // files deleted since are cleaned again
 	uploads       map[string][]types.MultipartUpload // under way or left behind, by key
+	work          []due
 	claimed       int
 	summary       Summary
 }
@@ -139,16 +140,21 @@ func (s *sweep) run(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("read the records: %w", err)
 		}
-		if err := s.page(ctx, page); err != nil {
+		if s.collect(page); len(s.work) < deleteChunk {
+			continue // segments may have small pages
+		}
+		if err := s.settle(ctx); err != nil {
 			return err
 		}
+	}
+	if err := s.settle(ctx); err != nil {
+		return err
 	}
 	return s.staleUploads(ctx)
 }
 
-// page sweeps one page: the claims in parallel, then the objects together.
-func (s *sweep) page(ctx context.Context, page []records.Record) error {
-	var work []due
+// collect adds what is due of one page to the work.
+func (s *sweep) collect(page []records.Record) {
 	for _, r := range page {
 		action := s.action(r)
 		switch {
@@ -161,8 +167,14 @@ func (s *sweep) page(ctx context.Context, page []records.Record) error {
 		default:
 			s.claimed++
 		}
-		work = append(work, due{r, action})
+		s.work = append(s.work, due{r, action})
 	}
+}
+
+// settle does the work that has come together: the claims in parallel, then the objects together.
+func (s *sweep) settle(ctx context.Context) error {
+	work := s.work
+	s.work = nil
 	var outcomes []Swept
 	var objects []string
 	for done := range InOrder(ctx, work, batch, s.claim) {

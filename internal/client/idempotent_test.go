@@ -687,7 +687,7 @@ func testIdempotentChangedFile(t *testing.T, on servers) {
 		other := slices.Clone(data)
 		other[n-1] ^= 1
 		var reads atomic.Int64
-		source := shifting{tempFile(t, data), tempFile(t, other), &reads, int64(max(1, n/mib))}
+		source := shifting{tempFile(t, data), tempFile(t, other), &reads, int64(max(1, n/(256<<10)))}
 		_, err := f.once(t.Context(), source)
 		if !errors.Is(err, transfer.ErrChanged) {
 			t.Errorf("%d bytes: error %v", n, err)
