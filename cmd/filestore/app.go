@@ -190,6 +190,20 @@ func (a *app) hintLocked(hint string) {
 	a.messageLocked("hint", "%s", hint)
 }
 
+// hint writes a hint, once.
+func (a *app) hint(hint string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.hintLocked(hint)
+}
+
+// remark writes a note also where no person is at the terminal: a log should have it.
+func (a *app) remark(format string, args ...any) {
+	if !a.flags.quiet {
+		a.message("note", format, args...)
+	}
+}
+
 // note tells a person at the terminal something that is no failure.
 func (a *app) note(format string, args ...any) {
 	if a.stderrTTY && !a.flags.quiet {

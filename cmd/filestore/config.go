@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -198,7 +200,15 @@ type filestore struct {
 	table     *dynamo.Table // nil for a local store
 	tableName string
 	local     *local.Store // nil for AWS
-	close     func() error
+	// identity tells this filestore from every other, in the program's own state.
+	identity string
+	close    func() error
+}
+
+// identityOf is the identity of the filestore that has all of these.
+func identityOf(parts ...string) string {
+	text, _ := json.Marshal(parts) // strings can always be marshalled
+	return string(text)
 }
 
 // open connects to the configured filestore. The caller closes it.
@@ -257,7 +267,9 @@ func (a *app) openAWS(ctx context.Context, s settings) (*filestore, error) {
 	})
 	table := dynamo.New(database, s.table)
 	c.Records = table
-	return &filestore{Client: c, region: region, table: table, tableName: s.table, close: func() error { return nil }}, nil
+	return &filestore{Client: c, region: region, table: table, tableName: s.table,
+		identity: identityOf(endpoint, region, s.bucket, s.table),
+		close:    func() error { return nil }}, nil
 }
 
 // isEndpoint reports whether s can be the address of a service, or is empty.
@@ -320,7 +332,11 @@ func (a *app) openLocal(ctx context.Context, s settings) (*filestore, error) {
 		}, nil
 	})
 	c.Records = table
-	return &filestore{Client: c, region: local.Region, local: store, close: func() error {
+	absolute, err := filepath.Abs(dir)
+	if err != nil {
+		absolute = dir
+	}
+	return &filestore{Client: c, region: local.Region, local: store, identity: identityOf(absolute), close: func() error {
 		return errors.Join(table.Close(), store.Close())
 	}}, nil
 }

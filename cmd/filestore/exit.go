@@ -222,6 +222,9 @@ func hintFor(err error) string {
 	if existing, ok := errors.AsType[*existsError](err); ok {
 		return fmt.Sprintf("--force overwrites %q", existing.path)
 	}
+	if kept, ok := errors.AsType[*keptError](err); ok {
+		return kept.hint()
+	}
 	if _, ok := errors.AsType[*client.UploadLifetimeError](err); ok {
 		return "--url-expiration raises it; set it for every client, sweeps included"
 	}

@@ -122,6 +122,8 @@ func (o *output) fail(id, path string, err error) {
 	// Of an interrupt the user knows, and the last line says so once; not of what it left.
 	if reasonOf(err) != client.Interrupted || leavesTraces(err) {
 		o.app.fail(what, err)
+	} else if kept, ok := errors.AsType[*keptError](err); ok {
+		o.app.hint(kept.hint())
 	}
 	if o.app.flags.json {
 		o.jsonLine(failure{ID: id, Path: path, Error: failureCause{Reason: reasonOf(err), Message: describe(err)}})
