@@ -26,6 +26,7 @@ type downloadOptions struct {
 	output    string
 	force     bool
 	nonStored bool
+	resume    bool
 }
 
 func newDownloadCmd(a *app) *cobra.Command {
@@ -37,6 +38,9 @@ func newDownloadCmd(a *app) *cobra.Command {
 control characters. Two files with one name get distinct ones. Each is written to a
 temporary file, verified against its size and the checksum that S3 holds, and only then
 renamed. Nothing is overwritten without --force.
+
+With --resume a download that does not end keeps what it has got, and the same command goes
+on from there, also after the program was killed.
 
 With "-" as an ID, ids are read from standard input, one a line.`,
 		Example: `  filestore download 3p1xk0s9d2mfa7qz
@@ -52,6 +56,7 @@ With "-" as an ID, ids are read from standard input, one a line.`,
 	flags.StringVarP(&opts.output, "output", "o", "", "write one file to `PATH`; - is standard output")
 	flags.BoolVar(&opts.force, "force", false, "overwrite what is there")
 	flags.BoolVar(&opts.nonStored, "nonstored", false, "temporary files too")
+	flags.BoolVar(&opts.resume, "resume", false, "keep a large file that is not finished, and go on with it")
 	cmd.MarkFlagsMutuallyExclusive("dir", "output")
 	opts.register(cmd)
 	return cmd
@@ -104,6 +109,9 @@ func runDownload(ctx context.Context, a *app, opts *downloadOptions) (err error)
 			return d.reportOne(downloaded{target: target{record: records.Record{ID: file.ID}}, path: opts.output, err: file.Err})
 		}
 		if out := d.stream(opts.output); out != nil {
+			if opts.resume {
+				return errStreamResumed()
+			}
 			return d.toStream(ctx, files[0].Value, opts.output, out)
 		}
 		d.dir = filepath.Dir(opts.output)
@@ -117,11 +125,19 @@ func runDownload(ctx context.Context, a *app, opts *downloadOptions) (err error)
 		return err
 	}
 	defer func() { err = errors.Join(err, d.root.Close()) }()
+	if opts.resume {
+		if d.resume, err = newResumption(a, store.identity, d.dir); err != nil {
+			return err
+		}
+	}
 
 	return d.report(client.InOrder(ctx, d.targets(files, opts.output), store.Transfer.FilesAtOnce(), d.one))
 }
 
 func (o *downloadOptions) check(a *app) error {
+	if o.output == "-" && o.resume {
+		return errStreamResumed()
+	}
 	if !a.flags.changed("output") || o.output == "-" {
 		return nil
 	}
@@ -144,6 +160,8 @@ type downloads struct {
 	bar    *progress
 	dir    string   // as the user named it
 	root   *os.Root // of dir: no name can lead out of it
+
+	resume *resumption // nil without --resume
 }
 
 type downloaded struct {
@@ -194,7 +212,11 @@ func (d *downloads) one(ctx context.Context, t target) downloaded {
 	if t.err != nil {
 		return downloaded{target: t, err: t.err}
 	}
-	object, err := d.toFile(ctx, t)
+	get := d.toFile
+	if d.resume != nil {
+		get = d.resumeFile
+	}
+	object, err := get(ctx, t)
 	return downloaded{target: t, path: filepath.Join(d.dir, t.name), object: object, err: err}
 }
 

@@ -228,6 +228,9 @@ func hintFor(err error) string {
 	if resumable, ok := errors.AsType[*resumableError](err); ok {
 		return resumable.hint()
 	}
+	if kept, ok := errors.AsType[*keptError](err); ok {
+		return kept.hint()
+	}
 	if _, ok := errors.AsType[*client.UploadLifetimeError](err); ok {
 		return "--url-expiration raises it; set it for every client, sweeps included"
 	}

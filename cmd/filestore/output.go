@@ -145,6 +145,8 @@ func (a *app) failItem(what string, err error) {
 		a.fail(what, err)
 	} else if resumable, ok := errors.AsType[*resumableError](err); ok {
 		a.hint(resumable.hint())
+	} else if kept, ok := errors.AsType[*keptError](err); ok {
+		a.hint(kept.hint())
 	}
 }
 
