@@ -5,10 +5,9 @@ package main
 import (
 	"flag"
 	"fmt"
-	"net/http"
+	"net"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/designfultech/filestore/internal/nullserver"
 )
@@ -30,5 +29,9 @@ func run(d *nullserver.DynamoDB, listen string) error {
 	if !strings.HasPrefix(listen, "127.") {
 		return fmt.Errorf("%q is not an address of the loopback interface", listen)
 	}
-	return (&http.Server{Addr: listen, Handler: d, ReadHeaderTimeout: time.Minute}).ListenAndServe()
+	l, err := net.Listen("tcp", listen)
+	if err != nil {
+		return err
+	}
+	return d.Serve(l)
 }

@@ -100,7 +100,11 @@ func runDownload(ctx context.Context, a *app, opts *downloadOptions) (err error)
 		total += max(f.Value.Size, 0)
 	}
 	d := &downloads{app: a, client: store.Client, force: opts.force}
-	d.bar = a.startProgress(ctx, "downloading", total)
+	what := "downloading"
+	if len(files) == 1 {
+		what += " " + printable(files[0].Value.Name)
+	}
+	d.bar = a.startProgress(ctx, what, total, len(files))
 	defer d.bar.end()
 	a.out.columns("ID", "NAME", "SIZE", "VERIFIED", "PATH")
 
@@ -209,6 +213,7 @@ func (d *downloads) targets(files []client.Result[records.Record], output string
 }
 
 func (d *downloads) one(ctx context.Context, t target) downloaded {
+	defer d.bar.fileEnded()
 	if t.err != nil {
 		return downloaded{target: t, err: t.err}
 	}

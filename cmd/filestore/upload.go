@@ -126,7 +126,7 @@ func runUpload(ctx context.Context, a *app, opts *uploadOptions) (err error) {
 	if opts.resume {
 		refuseTwice(sources)
 	}
-	total, what := int64(0), fmt.Sprintf("uploading %d files", len(sources))
+	total, what := int64(0), "uploading"
 	if len(sources) == 1 {
 		what = "uploading " + printable(sources[0].name)
 	}
@@ -137,13 +137,14 @@ func runUpload(ctx context.Context, a *app, opts *uploadOptions) (err error) {
 		}
 		total += s.size
 	}
-	bar := a.startProgress(ctx, what, total)
+	bar := a.startProgress(ctx, what, total, len(sources))
 	defer bar.end()
 
 	a.out.columns("ID", "NAME", "SIZE", "TYPE", "STATE")
 	var t tally
 	temporary := false
 	for r := range client.InOrder(ctx, sources, store.Transfer.FilesAtOnce(), func(ctx context.Context, s source) uploaded {
+		defer bar.fileEnded()
 		file, err := uploadOne(ctx, a, store.Client, journals, s, opts, bar)
 		return uploaded{source: s, Idempotent: file, err: err}
 	}) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"math/rand/v2"
+	"net"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -145,9 +146,18 @@ func TestSharedPrefixIsListed(t *testing.T) {
 
 func table(t *testing.T, server *nullserver.DynamoDB) *dynamo.Table {
 	t.Helper()
-	s := httptest.NewServer(server)
-	t.Cleanup(s.Close)
-	return dynamo.New(dynamodb.NewFromConfig(config(), func(o *dynamodb.Options) { o.BaseEndpoint = &s.URL }), "Files")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(l) }()
+	t.Cleanup(func() {
+		_ = l.Close()
+		<-served
+	})
+	endpoint := "http://" + l.Addr().String()
+	return dynamo.New(dynamodb.NewFromConfig(config(), func(o *dynamodb.Options) { o.BaseEndpoint = &endpoint }), "Files")
 }
 
 func TestRecordsAreRemembered(t *testing.T) {

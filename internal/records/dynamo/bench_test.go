@@ -1,7 +1,7 @@
 package dynamo
 
 import (
-	"net/http/httptest"
+	"net"
 	"strconv"
 	"testing"
 
@@ -32,11 +32,20 @@ func BenchmarkDecode(b *testing.B) {
 // too.
 func nullTable(b *testing.B) *Table {
 	b.Helper()
-	server := httptest.NewServer(&nullserver.DynamoDB{})
-	b.Cleanup(server.Close)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- (&nullserver.DynamoDB{}).Serve(l) }()
+	b.Cleanup(func() {
+		_ = l.Close()
+		<-served
+	})
+	endpoint := "http://" + l.Addr().String()
 	return New(dynamodb.NewFromConfig(aws.Config{
 		Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("key", "secret", ""),
-	}, func(o *dynamodb.Options) { o.BaseEndpoint = &server.URL }), "Files")
+	}, func(o *dynamodb.Options) { o.BaseEndpoint = &endpoint }), "Files")
 }
 
 // What the record of a small file costs beside the file.
