@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
+	"maps"
 	"net"
 	"net/http"
 	"regexp"
@@ -53,6 +54,7 @@ type DynamoDB struct {
 	mu          sync.Mutex
 	items       map[string]item
 	expressions map[string][]assignment
+	statements  map[string]partiQL
 }
 
 // request has the fields of all the calls that are answered.
@@ -64,7 +66,10 @@ type request struct {
 	ExpressionAttributeNames  map[string]string
 	ExpressionAttributeValues item
 	RequestItems              json.RawMessage
-	Statements                []json.RawMessage
+	Statements                []struct {
+		Statement  string
+		Parameters []json.RawMessage
+	}
 }
 
 // Serve answers the connections of l until l is closed.
@@ -111,9 +116,7 @@ func (d *DynamoDB) call(name string, in *request) ([]byte, error) {
 	case "BatchWriteItem":
 		return d.batchWrite(in.RequestItems)
 	case "BatchExecuteStatement":
-		// Every PartiQL statement seems to be carried out, and nothing of it is remembered.
-		answers := strings.Repeat(`,{"TableName":"Files"}`, len(in.Statements))
-		return []byte(`{"Responses":[` + strings.TrimPrefix(answers, ",") + `]}`), nil
+		return d.batchExecute(in)
 	case "Scan":
 		return []byte(`{"Items":[],"Count":0,"ScannedCount":0}`), nil
 	case "DescribeTable":
@@ -172,6 +175,69 @@ func (d *DynamoDB) update(in *request) item {
 	}
 	d.set(id, current)
 	return current
+}
+
+// partiQL is what a statement sets: the names of its parameters, in their order. That of an UPDATE's
+// key comes last; further ones belong to its condition.
+type partiQL struct {
+	insert bool
+	names  []string
+}
+
+var (
+	insertedName = regexp.MustCompile(`'(\w+)': \?`)
+	updatedName  = regexp.MustCompile(`SET "(\w+)"=\?`)
+)
+
+// parsePartiQL knows the statements that the tool sends. There are few different ones.
+func (d *DynamoDB) parsePartiQL(text string) partiQL {
+	if known, ok := d.statements[text]; ok {
+		return known
+	}
+	out := partiQL{insert: strings.HasPrefix(text, "INSERT ")}
+	syntax := updatedName
+	if out.insert {
+		syntax = insertedName
+	}
+	for _, m := range syntax.FindAllStringSubmatch(text, -1) {
+		out.names = append(out.names, m[1])
+	}
+	if !out.insert {
+		out.names = append(out.names, "id")
+	}
+	if d.statements == nil {
+		d.statements = map[string]partiQL{}
+	}
+	d.statements[text] = out
+	return out
+}
+
+// batchExecute carries out every statement, whatever its condition.
+func (d *DynamoDB) batchExecute(in *request) ([]byte, error) {
+	b := []byte(`{"Responses":[`)
+	for n, s := range in.Statements {
+		if n > 0 {
+			b = append(b, ',')
+		}
+		parsed := d.parsePartiQL(s.Statement)
+		if len(parsed.names) > len(s.Parameters) {
+			return nil, fmt.Errorf("too few parameters for %q", s.Statement)
+		}
+		values := item{}
+		for i, name := range parsed.names {
+			values[name] = s.Parameters[i]
+		}
+		if parsed.insert {
+			d.put(values)
+			b = append(b, `{"TableName":"Files"}`...)
+			continue
+		}
+		current := d.get(values.text("id"))
+		maps.Copy(current, values)
+		d.put(current)
+		b = append(current.appendTo(append(b, `{"TableName":"Files","Item":`...)), '}')
+	}
+	return append(b, `]}`...), nil
 }
 
 func (d *DynamoDB) get(id string) item {

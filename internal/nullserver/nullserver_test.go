@@ -3,11 +3,13 @@ package nullserver_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -208,5 +210,35 @@ func same(t *testing.T, got, want records.Record) {
 	t.Helper()
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("record (-want +got):\n%s", diff)
+	}
+}
+
+// Records that are written in batches are remembered like others.
+func TestDynamoDBRemembersBatches(t *testing.T) {
+	table := table(t, &nullserver.DynamoDB{})
+	var ids []string
+	var wg sync.WaitGroup
+	for i := range 100 {
+		id := fmt.Sprintf("file%012d", i)
+		ids = append(ids, id)
+		wg.Go(func() {
+			if err := table.Create(t.Context(), records.Record{ID: id, Name: id + ".txt", CreatedAt: "2026-01-02T03:04:05"}); err != nil {
+				t.Error(err)
+			}
+			r, err := table.Uploaded(t.Context(), id, records.Upload{At: "2026-01-02T03:04:06", Type: "text/plain", Size: int64(i)})
+			if err != nil || r.ID != id || r.State() != records.Temporary {
+				t.Errorf("uploaded: %+v, %v", r, err)
+			}
+		})
+	}
+	wg.Wait()
+	found, err := table.Get(t.Context(), ids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, id := range ids {
+		if r := found[id]; r.Name != id+".txt" || r.Size != int64(i) || r.State() != records.Temporary {
+			t.Errorf("%q is remembered as %+v", id, r)
+		}
 	}
 }
