@@ -2,7 +2,6 @@ package transfer_test
 
 import (
 	"bytes"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
@@ -204,8 +203,8 @@ func TestUnsignedPayload(t *testing.T) {
 			if scheme == "https" {
 				roots := server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
 				api.Client = s3.New(api.Options(), func(o *s3.Options) {
-					o.HTTPClient = client.HTTPClient(time.Second, nil).WithTransportOptions(func(t *http.Transport) {
-						t.TLSClientConfig = &tls.Config{RootCAs: roots}
+					o.HTTPClient = client.HTTPClient(time.Minute, nil).WithTransportOptions(func(t *http.Transport) {
+						t.TLSClientConfig.RootCAs = roots
 					})
 				})
 			}

@@ -50,7 +50,7 @@ func TestOrderedDownloadFaults(t *testing.T) {
 	}
 	servers(t, func(t *testing.T, s testserver.S3) {
 		data := randomBytes(30*mib + 7)
-		if _, err := newPatientClient(s, s.Endpoint).engine().UploadFile(t.Context(), key, "text/plain", tempFile(t, data), nil); err != nil {
+		if _, err := newClient(s, s.Endpoint).engine().UploadFile(t.Context(), key, "text/plain", tempFile(t, data), nil); err != nil {
 			t.Fatal(err)
 		}
 		for _, f := range faults {
@@ -59,11 +59,7 @@ func TestOrderedDownloadFaults(t *testing.T) {
 				rule := proxy.Inject(get, f.times, f.fault)
 				var got bytes.Buffer
 				var moved atomic.Int64
-				connect := newPatientClient
-				if strings.HasPrefix(f.name, "hangs") {
-					connect = newClient
-				}
-				a := connect(s, proxy.Start(t))
+				a := patience(s, proxy.Start(t), strings.HasPrefix(f.name, "hangs"))
 				object, err := a.engine().Download(t.Context(), key, int64(len(data)), &got, func(n int64) { moved.Add(n) })
 				if rule.Hits() == 0 && f.name != "nothing" {
 					t.Error("the fault was never made")
@@ -91,7 +87,7 @@ func TestOrderedDownloadFaults(t *testing.T) {
 // All ranges are of one version: an object that is replaced in the middle is no mixture of two.
 func TestOrderedDownloadOfReplacedObject(t *testing.T) {
 	servers(t, func(t *testing.T, s testserver.S3) {
-		direct := newPatientClient(s, s.Endpoint).engine()
+		direct := newClient(s, s.Endpoint).engine()
 		data := randomBytes(72 * mib)
 		if _, err := direct.UploadFile(t.Context(), key, "text/plain", tempFile(t, data), nil); err != nil {
 			t.Fatal(err)
@@ -185,7 +181,7 @@ func (z *zeros) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (z *zeros) engine(concurrency int) *transfer.Engine {
 	s := testserver.S3{AccessKey: "a", SecretKey: "b", Region: "us-east-1"}
-	e := newPatientClient(s, z.url).engine()
+	e := newClient(s, z.url).engine()
 	e.Concurrency = concurrency
 	return e
 }

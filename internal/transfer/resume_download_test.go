@@ -72,7 +72,7 @@ type begun struct {
 // begin uploads an object of 30 MiB and ends a download of it in the middle.
 func begin(t *testing.T, s testserver.S3) *begun {
 	t.Helper()
-	e := newPatientClient(s, s.Endpoint).engine()
+	e := newClient(s, s.Endpoint).engine()
 	b := &begun{data: randomBytes(30*mib + 7), file: newFile(t)}
 	if _, err := e.UploadFile(t.Context(), key, "text/plain", tempFile(t, b.data), nil); err != nil {
 		t.Fatal(err)
@@ -115,7 +115,7 @@ func (b *begun) goOn(t *testing.T, s testserver.S3, proxy *faultproxy.Proxy) (a 
 	t.Helper()
 	a = &asked{}
 	var moved atomic.Int64
-	object, err := newPatientClient(s, a.before(t, proxy)).engine().DownloadRest(t.Context(), key, b.version, b.file,
+	object, err := newClient(s, a.before(t, proxy)).engine().DownloadRest(t.Context(), key, b.version, b.file,
 		transfer.Resumption{There: slices.Clone(b.there), Kept: func(n int64) { kept = n }, Record: b.record}, func(n int64) { moved.Add(n) })
 	if err != nil || object.Verified != b.version.Checksum || moved.Load() != int64(len(b.data)) {
 		t.Errorf("%+v, progress %d: %v", object, moved.Load(), err)
@@ -215,7 +215,7 @@ func TestDownloadRestOfWrongJournal(t *testing.T) {
 func TestDownloadRestOfReplacedObject(t *testing.T) {
 	servers(t, func(t *testing.T, s testserver.S3) {
 		b := begin(t, s)
-		e := newPatientClient(s, s.Endpoint).engine()
+		e := newClient(s, s.Endpoint).engine()
 		other := bytes.Repeat([]byte("x"), len(b.data))
 		if _, err := e.UploadFile(t.Context(), key, "text/plain", tempFile(t, other), nil); err != nil {
 			t.Fatal(err)
@@ -236,7 +236,7 @@ func TestDownloadRestVerifies(t *testing.T) {
 		b := begin(t, s)
 		proxy := faultproxy.New(s.Endpoint)
 		rule := proxy.Inject(faultproxy.On(http.MethodGet), faultproxy.First(1), faultproxy.FlipDownload(1000))
-		_, err := newPatientClient(s, proxy.Start(t)).engine().DownloadRest(t.Context(), key, b.version, b.file,
+		_, err := newClient(s, proxy.Start(t)).engine().DownloadRest(t.Context(), key, b.version, b.file,
 			transfer.Resumption{There: b.there, Record: b.record}, nil)
 		if !errors.Is(err, transfer.ErrChecksum) || rule.Hits() != 1 {
 			t.Errorf("error %v, want %v", err, transfer.ErrChecksum)
@@ -263,7 +263,7 @@ func TestDownloadRestWithoutJournal(t *testing.T) {
 // Objects of one part, and those without a checksum to combine, are of no version in ranges.
 func TestVersion(t *testing.T) {
 	servers(t, func(t *testing.T, s testserver.S3) {
-		a := newPatientClient(s, s.Endpoint)
+		a := newClient(s, s.Endpoint)
 		e := a.engine()
 		if v, err := e.Version(t.Context(), key, 5*mib); err != nil || v.InRanges() {
 			t.Errorf("%+v, %v", v, err) // nobody was asked: it is not even there

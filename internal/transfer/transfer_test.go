@@ -50,15 +50,21 @@ func servers(t *testing.T, test func(t *testing.T, s testserver.S3)) {
 
 type api struct{ *s3.Client }
 
-// newClient returns a client that soon gives up a server that hangs.
-func newClient(s testserver.S3, endpoint string) api { return newStallClient(s, endpoint, time.Second) }
-
-// newPatientClient returns one for tests in which nothing hangs: a busy machine may be slow.
-func newPatientClient(s testserver.S3, endpoint string) api {
-	return newStallClient(s, endpoint, time.Minute)
+// newClient returns a client that waits for a server as long as a busy machine may need to answer.
+func newClient(s testserver.S3, endpoint string) api {
+	return newImpatientClient(s, endpoint, time.Minute)
 }
 
-func newStallClient(s testserver.S3, endpoint string, stall time.Duration) api {
+// patience returns an impatient client only where something hangs.
+func patience(s testserver.S3, endpoint string, hangs bool) api {
+	if hangs {
+		return newImpatientClient(s, endpoint, time.Second)
+	}
+	return newClient(s, endpoint)
+}
+
+// newImpatientClient returns a client that gives a connection up after the time stall.
+func newImpatientClient(s testserver.S3, endpoint string, stall time.Duration) api {
 	return api{client.NewS3(aws.Config{
 		Region:      s.Region,
 		HTTPClient:  client.HTTPClient(stall, nil),
@@ -235,6 +241,7 @@ func TestUploadFaults(t *testing.T) {
 		times faultproxy.Times
 		fault faultproxy.Fault
 		fails bool // for certain; else it must succeed
+		hangs bool // until the client gives up
 	}{
 		{name: "slow down twice", match: put, times: faultproxy.First(2), fault: faultproxy.SlowDown()},
 		{name: "slow down always", match: put, times: faultproxy.Always(), fault: faultproxy.SlowDown(), fails: true},
@@ -244,12 +251,12 @@ func TestUploadFaults(t *testing.T) {
 		{name: "reset always", match: put, times: faultproxy.Always(), fault: faultproxy.ResetUpload(1000), fails: true},
 		{name: "byte flipped", match: put, times: faultproxy.First(1), fault: faultproxy.FlipUpload(1000)},
 		{name: "byte flipped always", match: put, times: faultproxy.Always(), fault: faultproxy.FlipUpload(1000), fails: true},
-		{name: "hangs before", match: put, times: faultproxy.First(1), fault: faultproxy.Hang(faultproxy.Before, never)},
-		{name: "answer lost", match: put, times: faultproxy.First(1), fault: faultproxy.Hang(faultproxy.After, never)},
-		{name: "all answers lost", match: put, times: faultproxy.Always(), fault: faultproxy.Hang(faultproxy.After, never)},
+		{name: "hangs before", match: put, times: faultproxy.First(1), fault: faultproxy.Hang(faultproxy.Before, never), hangs: true},
+		{name: "answer lost", match: put, times: faultproxy.First(1), fault: faultproxy.Hang(faultproxy.After, never), hangs: true},
+		{name: "all answers lost", match: put, times: faultproxy.Always(), fault: faultproxy.Hang(faultproxy.After, never), hangs: true},
 		{name: "create: slow down", match: create, times: faultproxy.First(2), fault: faultproxy.SlowDown()},
-		{name: "create: answers lost", match: create, times: faultproxy.Always(), fault: faultproxy.Hang(faultproxy.After, never), fails: true},
-		{name: "complete: answer lost", match: complete, times: faultproxy.First(1), fault: faultproxy.Hang(faultproxy.After, never)},
+		{name: "create: answers lost", match: create, times: faultproxy.Always(), fault: faultproxy.Hang(faultproxy.After, never), fails: true, hangs: true},
+		{name: "complete: answer lost", match: complete, times: faultproxy.First(1), fault: faultproxy.Hang(faultproxy.After, never), hangs: true},
 		{name: "complete: error in a 200", match: complete, times: faultproxy.Always(), fault: faultproxy.ErrorIn200("InternalError"), fails: true},
 		{name: "complete: internal error always", match: complete, times: faultproxy.Always(), fault: faultproxy.InternalError(), fails: true},
 	}
@@ -267,7 +274,7 @@ func TestUploadFaults(t *testing.T) {
 					}
 					proxy := faultproxy.New(s.Endpoint)
 					rule := proxy.Inject(f.match, f.times, f.fault)
-					e := newClient(s, proxy.Start(t)).engine()
+					e := patience(s, proxy.Start(t), f.hangs).engine()
 					data := randomBytes(n)
 					_, err := e.UploadFile(t.Context(), key, "text/plain", tempFile(t, data), nil)
 					if rule.Hits() == 0 {
@@ -347,17 +354,18 @@ func TestDownloadFaults(t *testing.T) {
 		times faultproxy.Times
 		fault faultproxy.Fault
 		want  error // for errors.Is; nil: it succeeds; errAny
+		hangs bool  // until the client gives up
 	}{
-		{"slow down", faultproxy.First(2), faultproxy.SlowDown(), nil},
-		{"slow down always", faultproxy.Always(), faultproxy.SlowDown(), errAny},
-		{"internal error", faultproxy.First(2), faultproxy.InternalError(), nil},
-		{"reset in the body", faultproxy.First(3), faultproxy.ResetDownload(300_000), nil},
-		{"reset at once always", faultproxy.Always(), faultproxy.ResetDownload(0), errAny},
-		{"cut short", faultproxy.First(3), faultproxy.CutDownload(300_000), nil},
-		{"truncated silently", faultproxy.Always(), faultproxy.TruncateDownload(300_000), transfer.ErrSize},
-		{"byte flipped", faultproxy.Always(), faultproxy.FlipDownload(300_000), transfer.ErrChecksum},
-		{"hangs before", faultproxy.First(1), faultproxy.Hang(faultproxy.Before, never), nil},
-		{"hangs after", faultproxy.First(1), faultproxy.Hang(faultproxy.After, never), nil},
+		{"slow down", faultproxy.First(2), faultproxy.SlowDown(), nil, false},
+		{"slow down always", faultproxy.Always(), faultproxy.SlowDown(), errAny, false},
+		{"internal error", faultproxy.First(2), faultproxy.InternalError(), nil, false},
+		{"reset in the body", faultproxy.First(3), faultproxy.ResetDownload(300_000), nil, false},
+		{"reset at once always", faultproxy.Always(), faultproxy.ResetDownload(0), errAny, false},
+		{"cut short", faultproxy.First(3), faultproxy.CutDownload(300_000), nil, false},
+		{"truncated silently", faultproxy.Always(), faultproxy.TruncateDownload(300_000), transfer.ErrSize, false},
+		{"byte flipped", faultproxy.Always(), faultproxy.FlipDownload(300_000), transfer.ErrChecksum, false},
+		{"hangs before", faultproxy.First(1), faultproxy.Hang(faultproxy.Before, never), nil, true},
+		{"hangs after", faultproxy.First(1), faultproxy.Hang(faultproxy.After, never), nil, true},
 	}
 	servers(t, func(t *testing.T, s testserver.S3) {
 		for how, size := range map[string]int{"whole": 2 * mib, "ranges": 16*mib + 7} {
@@ -370,7 +378,7 @@ func TestDownloadFaults(t *testing.T) {
 					proxy := faultproxy.New(s.Endpoint)
 					rule := proxy.Inject(get, f.times, f.fault)
 					file := newFile(t)
-					_, err := newClient(s, proxy.Start(t)).engine().DownloadFile(t.Context(), key, int64(len(data)), file, nil)
+					_, err := patience(s, proxy.Start(t), f.hangs).engine().DownloadFile(t.Context(), key, int64(len(data)), file, nil)
 					want := f.want
 					if how == "ranges" && errors.Is(want, transfer.ErrSize) {
 						want = nil // what is missing of a range is asked for again
@@ -632,7 +640,7 @@ func TestStall(t *testing.T) {
 		}
 	}()
 	s := testserver.S3{AccessKey: "a", SecretKey: "b", Region: "us-east-1"}
-	e := newClient(s, "http://"+listener.Addr().String()).engine()
+	e := newImpatientClient(s, "http://"+listener.Addr().String(), time.Second).engine()
 	e.Attempts = 1
 	_, err = e.UploadFile(t.Context(), key, "text/plain", tempFile(t, randomBytes(4*mib)), nil)
 	var timeout net.Error
