@@ -19,10 +19,10 @@ import (
 // item is a record: attributes as they came, such as {"S":"text"}.
 type item map[string]json.RawMessage
 
-// text returns an attribute that is one, else "".
-func (i item) text(name string) string {
+// id returns the attribute of that name, "" where it is no text.
+func (i item) id() string {
 	var v struct{ S string }
-	if json.Unmarshal(i[name], &v) != nil {
+	if json.Unmarshal(i["id"], &v) != nil {
 		return ""
 	}
 	return v.S
@@ -107,9 +107,9 @@ func (d *DynamoDB) call(name string, in *request) ([]byte, error) {
 	case "UpdateItem":
 		return append(d.update(in).appendTo([]byte(`{"Attributes":`)), '}'), nil
 	case "GetItem":
-		return append(d.get(in.Key.text("id")).appendTo([]byte(`{"Item":`)), '}'), nil
+		return append(d.get(in.Key.id()).appendTo([]byte(`{"Item":`)), '}'), nil
 	case "DeleteItem":
-		delete(d.items, in.Key.text("id"))
+		delete(d.items, in.Key.id())
 		return []byte(`{}`), nil
 	case "BatchGetItem":
 		return d.batchGet(in.RequestItems)
@@ -127,7 +127,7 @@ func (d *DynamoDB) call(name string, in *request) ([]byte, error) {
 	return nil, fmt.Errorf("no call %q here", name)
 }
 
-func (d *DynamoDB) put(i item) { d.set(i.text("id"), i) }
+func (d *DynamoDB) put(i item) { d.set(i.id(), i) }
 
 func (d *DynamoDB) set(id string, i item) {
 	if d.items == nil {
@@ -162,7 +162,7 @@ func (d *DynamoDB) parse(expression string) []assignment {
 
 // update carries out the assignments of SET, all that the tool ever sends, and returns the item.
 func (d *DynamoDB) update(in *request) item {
-	id := in.Key.text("id")
+	id := in.Key.id()
 	current := d.get(id)
 	for _, set := range d.parse(in.UpdateExpression) {
 		name := set.name
@@ -232,7 +232,7 @@ func (d *DynamoDB) batchExecute(in *request) ([]byte, error) {
 			b = append(b, `{"TableName":"Files"}`...)
 			continue
 		}
-		current := d.get(values.text("id"))
+		current := d.get(values.id())
 		maps.Copy(current, values)
 		d.put(current)
 		b = append(current.appendTo(append(b, `{"TableName":"Files","Item":`...)), '}')
@@ -273,7 +273,7 @@ func (d *DynamoDB) batchGet(items json.RawMessage) ([]byte, error) {
 			if n > 0 {
 				b = append(b, ',')
 			}
-			b = d.get(key.text("id")).appendTo(b)
+			b = d.get(key.id()).appendTo(b)
 		}
 		b = append(b, ']')
 	}

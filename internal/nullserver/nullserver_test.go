@@ -156,7 +156,7 @@ func table(t *testing.T, server *nullserver.DynamoDB) *dynamo.Table {
 	go func() { served <- server.Serve(l) }()
 	t.Cleanup(func() {
 		_ = l.Close()
-		<-served
+		_ = <-served // that the listener is closed
 	})
 	endpoint := "http://" + l.Addr().String()
 	return dynamo.New(dynamodb.NewFromConfig(config(), func(o *dynamodb.Options) { o.BaseEndpoint = &endpoint }), "Files")

@@ -67,7 +67,8 @@ func (d *Download) Entry() (e DownloadEntry, found bool, err error) {
 	}
 	lines := bufio.NewScanner(bytes.NewReader(data))
 	lines.Buffer(nil, len(data)+1)
-	if !lines.Scan() || json.Unmarshal(lines.Bytes(), &e) != nil || e.Filestore != d.filestore || e.ID != d.id || e.Dir != d.dir {
+	begun := lines.Scan() && json.Unmarshal(lines.Bytes(), &e) == nil
+	if !begun || e.Filestore != d.filestore || e.ID != d.id || e.Dir != d.dir {
 		return DownloadEntry{}, false, nil
 	}
 	for lines.Scan() {

@@ -2,7 +2,7 @@ package transfer_test
 
 import (
 	"bytes"
-	"crypto/md5" //nolint:gosec // as the ETags of S3
+	"crypto/md5"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
@@ -11,6 +11,7 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -175,9 +176,7 @@ func (f *fakeS3) receive(w http.ResponseWriter, r *http.Request) *fakeObject {
 
 func (f *fakeS3) answer(w http.ResponseWriter, o *fakeObject) {
 	w.Header().Set("ETag", o.etag)
-	for name, values := range o.checksums {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), o.checksums)
 }
 
 // checksumOf returns a checksum as headers have it.
@@ -311,7 +310,7 @@ func (f *fakeS3) listParts(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, "NoSuchUpload")
 		return
 	}
-	io.WriteString(w, "<ListPartsResult></ListPartsResult>")
+	_, _ = io.WriteString(w, "<ListPartsResult></ListPartsResult>")
 }
 
 func (f *fakeS3) get(w http.ResponseWriter, r *http.Request) {
@@ -333,11 +332,11 @@ func (f *fakeS3) get(w http.ResponseWriter, r *http.Request) {
 
 func (f *fakeS3) attributes(w http.ResponseWriter, r *http.Request) {
 	o := f.object(strings.TrimPrefix(r.URL.Path, "/"+bucket+"/"))
-	io.WriteString(w, "<GetObjectAttributesResponse><ObjectParts><IsTruncated>false</IsTruncated>")
+	_, _ = io.WriteString(w, "<GetObjectAttributesResponse><ObjectParts><IsTruncated>false</IsTruncated>")
 	for i, size := range o.parts {
 		fmt.Fprintf(w, "<Part><PartNumber>%d</PartNumber><Size>%d</Size></Part>", i+1, size)
 	}
-	io.WriteString(w, "</ObjectParts></GetObjectAttributesResponse>")
+	_, _ = io.WriteString(w, "</ObjectParts></GetObjectAttributesResponse>")
 }
 
 // bytesFile is a file in memory.

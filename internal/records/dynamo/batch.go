@@ -158,7 +158,7 @@ func (b *batcher) send(batch []*batched) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(batch[0].ctx))
 	defer cancel()
 	var waiting atomic.Int32
-	waiting.Store(int32(len(batch))) //nolint:gosec // at most maxStatements
+	waiting.Store(int32(len(batch)))
 	for _, w := range batch {
 		defer context.AfterFunc(w.ctx, func() {
 			if waiting.Add(-1) == 0 {

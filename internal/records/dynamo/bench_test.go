@@ -40,7 +40,7 @@ func nullTable(b *testing.B) *Table {
 	go func() { served <- (&nullserver.DynamoDB{}).Serve(l) }()
 	b.Cleanup(func() {
 		_ = l.Close()
-		<-served
+		_ = <-served // that the listener is closed
 	})
 	endpoint := "http://" + l.Addr().String()
 	return New(dynamodb.NewFromConfig(aws.Config{
