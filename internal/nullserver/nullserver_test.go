@@ -3,6 +3,7 @@ package nullserver_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -156,7 +157,9 @@ func table(t *testing.T, server *nullserver.DynamoDB) *dynamo.Table {
 	go func() { served <- server.Serve(l) }()
 	t.Cleanup(func() {
 		_ = l.Close()
-		_ = <-served // that the listener is closed
+		if err := <-served; err != nil && !errors.Is(err, net.ErrClosed) {
+			t.Error(err)
+		}
 	})
 	endpoint := "http://" + l.Addr().String()
 	return dynamo.New(dynamodb.NewFromConfig(config(), func(o *dynamodb.Options) { o.BaseEndpoint = &endpoint }), "Files")

@@ -1,6 +1,7 @@
 package dynamo
 
 import (
+	"errors"
 	"net"
 	"strconv"
 	"testing"
@@ -40,7 +41,9 @@ func nullTable(b *testing.B) *Table {
 	go func() { served <- (&nullserver.DynamoDB{}).Serve(l) }()
 	b.Cleanup(func() {
 		_ = l.Close()
-		_ = <-served // that the listener is closed
+		if err := <-served; err != nil && !errors.Is(err, net.ErrClosed) {
+			b.Error(err)
+		}
 	})
 	endpoint := "http://" + l.Addr().String()
 	return New(dynamodb.NewFromConfig(aws.Config{
