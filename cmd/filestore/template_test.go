@@ -41,7 +41,7 @@ type ran struct {
 	stdout, stderr string
 }
 
-// runApp runs the program in this process and returns what it said. Its environment is env alone,
+// runInAccount runs the program in this process and returns what it said. Its environment is env alone,
 // for the SDK too.
 func runInAccount(ctx context.Context, t *testing.T, env map[string]string, args ...string) ran {
 	t.Helper()
