@@ -258,7 +258,7 @@ type ScanOptions struct {
 	// FirstPage is how many records the first request looks at; each further one looks at twice as
 	// many as the one before. It is for callers that want a few records. 0: as many as the table gives.
 	FirstPage int
-	// Meta says that the records must have their meta. Else it may be left out.
+	// Meta says that the records must have their meta and fingerprint. Else these may be left out.
 	Meta bool
 	// Meter counts what the requests cost, and may hold them back. May be nil.
 	Meter *Meter
@@ -308,7 +308,7 @@ type Table interface {
 
 	// Scan returns the selected records, a page at a time and every page. The order is the
 	// table's own. It ends after the first error. A write made while it runs may or may not
-	// show. Pages may be empty. Fingerprint may be left out of the records. Whichever way the caller's loop ends, and when ctx ends, nothing of
+	// show. Pages may be empty. Whichever way the caller's loop ends, and when ctx ends, nothing of
 	// the scan is left running.
 	Scan(ctx context.Context, f Filter, opts ScanOptions) iter.Seq2[[]Record, error]
 }

@@ -195,8 +195,11 @@ func (b *batcher) execute(ctx context.Context, batch []*batched) {
 			w.outcome.sent = sent // with fewer answers than questions, none can be believed
 			continue
 		}
-		if out.Responses[i].Error != nil {
+		if refusal := out.Responses[i].Error; refusal != nil {
 			w.outcome.sent = sent - 1
+			if refusal.Code == types.BatchStatementErrorCodeEnumValidationError {
+				b.off.Store(true) // the server knows statements, and not ours
+			}
 			continue
 		}
 		w.outcome.carriedOut = true

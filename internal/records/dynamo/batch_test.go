@@ -214,6 +214,22 @@ func TestBatchesUnavailable(t *testing.T) {
 			}
 		})
 	}
+	t.Run("statements of another form", func(t *testing.T) {
+		var asked atomic.Int64
+		api := &partiQL{smallPages: smallPages{client}, refuse: func(string) string {
+			asked.Add(1)
+			return "ValidationError"
+		}}
+		table := newTable(t, api, "OtherForm").AlwaysBatch()
+		for i := range 3 {
+			if err := table.Create(t.Context(), records.Record{ID: fmt.Sprintf("alone%011d", i), Name: "a", CreatedAt: early}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if asked.Load() != 1 || table.Batches() {
+			t.Errorf("asked %d times", asked.Load())
+		}
+	})
 	t.Run("dynalite", func(t *testing.T) {
 		table := newTable(t, client, "Dynalite").AlwaysBatch()
 		if err := table.Create(t.Context(), records.Record{ID: "alone00000000000", Name: "a", CreatedAt: early}); err != nil {

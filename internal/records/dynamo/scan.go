@@ -28,7 +28,7 @@ func (t *Table) Scan(ctx context.Context, f records.Filter, opts records.ScanOpt
 		ReturnConsumedCapacity:   types.ReturnConsumedCapacityTotal,
 	}
 	if opts.Meta {
-		input.ProjectionExpression = aws.String(*input.ProjectionExpression + ", meta")
+		input.ProjectionExpression = aws.String(*input.ProjectionExpression + ", meta, fingerprint")
 	}
 	if opts.FirstPage > 0 {
 		input.Limit = aws.Int32(int32(min(opts.FirstPage, math.MaxInt32)))

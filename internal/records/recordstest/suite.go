@@ -663,7 +663,7 @@ func scan(t *testing.T, table records.Table, f records.Filter) (map[string]recor
 	t.Helper()
 	found, pages := scanWith(t, table, f, records.ScanOptions{})
 	for id, r := range found {
-		r.Meta = ""
+		r.Meta, r.Fingerprint = "", ""
 		found[id] = r
 	}
 	return found, pages
@@ -682,7 +682,6 @@ func scanWith(t *testing.T, table records.Table, f records.Filter, opts records.
 			if _, twice := found[r.ID]; twice {
 				t.Errorf("Scan returns %q twice", r.ID)
 			}
-			r.Fingerprint = ""
 			found[r.ID] = r
 		}
 	}

@@ -371,11 +371,11 @@ func (t *Table) Get(ctx context.Context, ids []string) (map[string]records.Recor
 // one reader, whatever opts.Segments says: the database has one connection, and no network to wait for.
 func (t *Table) Scan(ctx context.Context, f records.Filter, opts records.ScanOptions) iter.Seq2[[]records.Record, error] {
 	where, limits := condition(f)
-	meta := "meta"
+	optional := "meta, fingerprint"
 	if !opts.Meta {
-		meta = "NULL" // as the other table: no caller comes to depend on it
+		optional = "NULL, NULL" // as the other table: no caller comes to depend on them
 	}
-	query := `SELECT id, name, type, size, ` + meta + `, NULL, created_at, uploaded_at, stored_at, deleted_at FROM files
+	query := `SELECT id, name, type, size, ` + optional + `, created_at, uploaded_at, stored_at, deleted_at FROM files
 		WHERE id > @after AND (` + where + `) ORDER BY id LIMIT @count`
 	return func(yield func([]records.Record, error) bool) {
 		count := t.page
