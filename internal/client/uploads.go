@@ -22,8 +22,10 @@ type HalfDone struct {
 	UploadID string
 	Record   records.Record // the zero Record where there is none
 	Size     int64          // bytes that are there
-	Started  time.Time
-	Latest   time.Time // when the last part came, or else Started
+	// Started is when its placeholder was made, or else when the server says that the upload was begun:
+	// some say when the last part came (versitygw, and so the local store).
+	Started time.Time
+	Latest  time.Time // when the last part came, or else when the upload was begun
 }
 
 // Uploads returns the multipart uploads under keys that are ids. Those of also are asked for by their keys,
@@ -97,6 +99,9 @@ func (c *Client) halfDone(ctx context.Context, page []types.MultipartUpload) ite
 			size, latest, err := c.Transfer.PartsOf(ctx, id, uploadID)
 			if latest.Before(started) {
 				latest = started
+			}
+			if r := found[id]; r.State() == records.Placeholder && r.CreatedAt.Before(started) {
+				started, _ = r.CreatedAt.Time() // it can be read, or it would be before nothing
 			}
 			return looked{HalfDone{ID: id, UploadID: uploadID, Record: found[id], Size: size, Started: started, Latest: latest}, err}
 		}) {
