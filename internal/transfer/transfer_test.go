@@ -178,7 +178,7 @@ func TestRoundTrip(t *testing.T) {
 		e := a.engine()
 		for _, n := range sizes {
 			data := randomBytes(n)
-			var moved int64
+			var moved atomic.Int64
 			for how, upload := range map[string]func() (transfer.Object, error){
 				"file": func() (transfer.Object, error) {
 					return e.UploadFile(t.Context(), key, "text/plain", tempFile(t, data), nil)
@@ -199,16 +199,16 @@ func TestRoundTrip(t *testing.T) {
 					t.Errorf("%s of %d bytes: %+v", how, n, object)
 				}
 				var got bytes.Buffer
-				moved = 0
-				object, err = e.Download(t.Context(), key, int64(n), &got, func(n int64) { moved += n })
+				moved.Store(0)
+				object, err = e.Download(t.Context(), key, int64(n), &got, func(n int64) { moved.Add(n) })
 				if err != nil {
 					t.Fatalf("download of %d bytes: %v", n, err)
 				}
 				if !bytes.Equal(got.Bytes(), data) {
 					t.Errorf("%d bytes came back as %d other ones", n, got.Len())
 				}
-				if object.Verified != "CRC64NVME" || moved != int64(n) {
-					t.Errorf("download of %d bytes: %+v, progress %d", n, object, moved)
+				if object.Verified != "CRC64NVME" || moved.Load() != int64(n) {
+					t.Errorf("download of %d bytes: %+v, progress %d", n, object, moved.Load())
 				}
 				var total atomic.Int64
 				file := newFile(t)
