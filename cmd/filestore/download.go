@@ -104,7 +104,9 @@ func runDownload(ctx context.Context, a *app, opts *downloadOptions) (err error)
 	if len(files) == 1 {
 		what += " " + printable(files[0].Value.Name)
 	}
-	d.bar = a.startProgress(ctx, what, total, len(files))
+	if d.bar = a.noProgress(); opts.output != "-" || !a.stdoutTTY { // there the content itself is shown
+		d.bar = a.startProgress(ctx, what, total, len(files))
+	}
 	defer d.bar.end()
 	a.out.columns("ID", "NAME", "SIZE", "VERIFIED", "PATH")
 

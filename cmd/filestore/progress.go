@@ -41,7 +41,8 @@ type progress struct {
 // startProgress begins to show what is being done to total bytes, -1 where that isn't known. With
 // more than one file it is shown how many have ended.
 func (a *app) startProgress(ctx context.Context, what string, total int64, files int) *progress {
-	p := &progress{app: a, what: what, total: total, stop: func() {}}
+	p := a.noProgress()
+	p.what, p.total = what, total
 	if files > 1 {
 		p.files = int64(files)
 	}
@@ -60,6 +61,9 @@ func (a *app) startProgress(ctx context.Context, what string, total int64, files
 	p.done.Go(func() { every(ctx, barInterval, p.draw) })
 	return p
 }
+
+// noProgress counts, and shows nothing.
+func (a *app) noProgress() *progress { return &progress{app: a, stop: func() {}} }
 
 // newBar returns a bar that fits the terminal, and how many columns it leaves for a label.
 func (a *app) newBar(total int64) (bar *progressbar.ProgressBar, room int) {
