@@ -198,13 +198,14 @@ func runGroup(cmd *cobra.Command, args []string) error {
 	return cmd.Help()
 }
 
-// clearBar wipes the progress bar off the screen, so that a line can be written.
-func (a *app) clearBar() {
+// withoutBar calls write while no progress bar is on the screen.
+func (a *app) withoutBar(write func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.bar != nil {
 		a.bar.clear()
 	}
+	write()
 }
 
 // message writes one line to stderr, without disturbing a progress bar.

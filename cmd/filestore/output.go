@@ -213,11 +213,15 @@ func (o *output) write(s string) {
 	if o.err != nil {
 		return
 	}
-	if o.app.stdoutTTY {
-		o.app.clearBar()
+	write := func() {
+		if _, err := io.WriteString(o.app.stdout, s); err != nil {
+			o.err = fmt.Errorf("write the results: %w", err)
+		}
 	}
-	if _, err := io.WriteString(o.app.stdout, s); err != nil {
-		o.err = fmt.Errorf("write the results: %w", err)
+	if o.app.stdoutTTY {
+		o.app.withoutBar(write)
+	} else {
+		write()
 	}
 }
 

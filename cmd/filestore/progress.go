@@ -87,6 +87,10 @@ func (a *app) newBar(total int64) (bar *progressbar.ProgressBar, room int) {
 	case columns >= 90:
 		options = append(options, progressbar.OptionSetWidth(8), progressbar.OptionShowTotalBytes(true), progressbar.OptionShowCount())
 		room = columns - 8 - least - amounts
+	case columns >= 70: // no times
+		options = append(options, progressbar.OptionSetWidth(6), progressbar.OptionShowTotalBytes(true), progressbar.OptionShowCount(),
+			progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false))
+		room = columns - 6 - least - len(" (1023.9/1023.9 MiB, 1023.9 MiB/s)")
 	default: // the percentage and the rate alone
 		width := max(columns/8, 2)
 		options = append(options, progressbar.OptionSetWidth(width), progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false))

@@ -48,7 +48,7 @@ func TestProgressBar(t *testing.T) {
 			if columns >= 80 && !strings.Contains(last, "uploading 1/20 files") {
 				t.Errorf("%d columns: the files are not counted in %q", columns, last)
 			}
-			if columns >= 100 && !strings.Contains(last, "(200/400 MiB") {
+			if columns >= 80 && !strings.Contains(last, "(200/400 MiB") {
 				t.Errorf("%d columns: the bytes are not told in %q", columns, last)
 			}
 			end := stderr.String()[strings.LastIndex(stderr.String(), last)+len(last):]
