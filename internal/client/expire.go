@@ -138,7 +138,11 @@ func (s *sweep) run(ctx context.Context) error {
 	scan := records.ScanOptions{Segments: cmp.Or(s.opts.Segments, DefaultSegments), Meter: s.opts.Reads}
 	for page, err := range s.client.Records.Scan(ctx, filter, scan) {
 		if err != nil {
-			return fmt.Errorf("read the records: %w", err)
+			err = fmt.Errorf("read the records: %w", err)
+			if ctx.Err() == nil { // what came before is done all the same
+				err = errors.Join(err, s.settle(ctx))
+			}
+			return err
 		}
 		if s.collect(page); len(s.work) < deleteChunk {
 			continue // segments may have small pages

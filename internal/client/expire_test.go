@@ -14,6 +14,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/middleware"
 
 	"github.com/designfultech/filestore/internal/client"
 	"github.com/designfultech/filestore/internal/faultproxy"
@@ -464,6 +466,17 @@ func testExpireFailures(t *testing.T, on servers) {
 		}
 	})
 
+	t.Run("records that break off", func(t *testing.T) {
+		f := on.open(t)
+		due := f.temporary(t, 2*time.Hour)
+		f.Records = &breakingTable{f.table}
+		if _, err := f.Expire(t.Context(), client.ExpireOptions{}); !errors.Is(err, errTable) {
+			t.Error(err)
+		}
+		f.wantState(t, due, records.Deleted) // what was read before is done
+		f.wantNothing(t, true)
+	})
+
 	t.Run("an interrupt", func(t *testing.T) {
 		f := on.open(t)
 		f.temporary(t, 2*time.Hour)
@@ -480,6 +493,20 @@ func testExpireFailures(t *testing.T, on servers) {
 		f.sweep(t, client.ExpireOptions{})
 		f.wantNothing(t, true)
 	})
+}
+
+// breakingTable is a table whose scan fails when it should end.
+type breakingTable struct{ records.Table }
+
+func (b *breakingTable) Scan(ctx context.Context, f records.Filter, opts records.ScanOptions) iter.Seq2[[]records.Record, error] {
+	return func(yield func([]records.Record, error) bool) {
+		for page, err := range b.Table.Scan(ctx, f, opts) {
+			if !yield(page, err) {
+				return
+			}
+		}
+		yield(nil, errTable)
+	}
 }
 
 // hookedTable is a table with something done before some calls.
@@ -508,6 +535,26 @@ func (h *hookedTable) Abandon(ctx context.Context, id string, at, before records
 	return h.Table.Abandon(ctx, id, at, before)
 }
 
+// deleting returns an S3 client that tells which objects DeleteObjects is about to delete.
+func (f *filestore) deleting(tell func(keys []string)) *s3.Client {
+	return s3.New(f.S3.Options(), func(o *s3.Options) {
+		o.APIOptions = append(slices.Clip(o.APIOptions), func(stack *middleware.Stack) error {
+			return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("TellDeleted", func(
+				ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler,
+			) (middleware.InitializeOutput, middleware.Metadata, error) {
+				if input, ok := in.Parameters.(*s3.DeleteObjectsInput); ok {
+					var keys []string
+					for _, object := range input.Delete.Objects {
+						keys = append(keys, aws.ToString(object.Key))
+					}
+					tell(keys)
+				}
+				return next.HandleInitialize(ctx, in)
+			}), middleware.Before)
+		})
+	})
+}
+
 // No object is deleted before its record is claimed; and where a claim comes too late, nothing is.
 func testExpireClaimsFirst(t *testing.T, on servers) {
 	f := on.open(t)
@@ -520,7 +567,7 @@ func testExpireClaimsFirst(t *testing.T, on servers) {
 	// Between the look at these and their claim, somebody is faster.
 	stored, late := ids[7], abandoned[0]
 	var mu sync.Mutex
-	claims := 0
+	claims, deleted := 0, 0
 	f.Records = &hookedTable{Table: f.table, claims: func(id string) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -540,23 +587,23 @@ func testExpireClaimsFirst(t *testing.T, on servers) {
 			t.Error(err)
 		}
 	}}
-	f.s3Faults.OnRequest(func(r faultproxy.Request) {
-		if r.Method != http.MethodPost && r.Method != http.MethodDelete {
-			return
-		}
-		all, err := f.table.Get(context.WithoutCancel(t.Context()), ids)
+	f.useS3(f.deleting(func(keys []string) {
+		all, err := f.table.Get(context.WithoutCancel(t.Context()), keys)
 		if err != nil {
 			t.Error(err)
 		}
-		for id, record := range all {
-			if record.State() != records.Deleted && id != stored {
-				t.Errorf("%s, but the %s file %q is not claimed yet", r, record.State(), id)
+		for _, id := range keys {
+			if state := all[id].State(); state != records.Deleted {
+				t.Errorf("the object of the %s file %q is deleted, which is not claimed", state, id)
 			}
 		}
-	})
+		mu.Lock()
+		defer mu.Unlock()
+		deleted += len(keys)
+	}))
 	s, swept := f.sweep(t, client.ExpireOptions{})
-	if s != (client.Summary{Expired: 39, Abandoned: 1}) || claims != 42 {
-		t.Errorf("%+v, %d claims", s, claims)
+	if s != (client.Summary{Expired: 39, Abandoned: 1}) || claims != 42 || deleted != 40 {
+		t.Errorf("%+v, %d claims, %d objects deleted", s, claims, deleted)
 	}
 	for _, id := range []string{stored, late} {
 		if got, ok := swept[id]; ok {
