@@ -260,7 +260,10 @@ func (p *Proxy) wait(ctx context.Context, until <-chan struct{}) bool {
 // answer returns the server's answer to r, or the one that the rule has instead.
 func (p *Proxy) answer(r *http.Request, act *action) (*http.Response, error) {
 	if act.fault.answer != nil {
-		if !expectsContinue(r) {
+		res := act.fault.answer(r)
+		// Who waits to be told to go on may be refused at once, but no answer says that something was
+		// taken before it was there.
+		if !expectsContinue(r) || res.StatusCode < 300 {
 			// A client that is stopped in the middle of its body may see a broken connection
 			// instead of the answer.
 			if _, err := io.Copy(io.Discard, r.Body); err != nil {
@@ -268,7 +271,7 @@ func (p *Proxy) answer(r *http.Request, act *action) (*http.Response, error) {
 			}
 		}
 		act.hit()
-		return act.fault.answer(r), nil
+		return res, nil
 	}
 
 	out := r.Clone(r.Context())

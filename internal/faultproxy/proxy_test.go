@@ -291,12 +291,18 @@ func TestSwallow(t *testing.T) {
 	b := newBackend(t)
 	p := faultproxy.New(b.URL)
 	p.Inject(faultproxy.On("PUT"), faultproxy.Always(), faultproxy.Swallow())
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, p.Start(t)+"/bucket/key", strings.NewReader("body"))
+	body := &countingReader{Reader: bytes.NewReader(random(4 << 20))}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, p.Start(t)+"/bucket/key", body)
 	if err != nil {
 		t.Fatal(err)
 	}
+	req.ContentLength = 4 << 20
+	req.Header.Set("Expect", "100-continue")
 	req.Header.Set("X-Amz-Checksum-Crc32", "1rGI0A==")
 	got := send(req)
+	if body.n.Load() != 4<<20 {
+		t.Errorf("the client sent %d bytes", body.n.Load())
+	}
 	if got.header.Get("ETag") == "" || got.header.Get("X-Amz-Checksum-Crc32") != "1rGI0A==" {
 		t.Errorf("got %v (%v), want an ETag and the checksum", got.header, got.err)
 	}
