@@ -7,7 +7,10 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -195,6 +198,17 @@ func testUploadFails(t *testing.T, on servers) {
 				f.s3Faults.Inject(completeUpload, faultproxy.Always(), faultproxy.ErrorIn200("InternalError"))
 			},
 		}, {
+			name: "completing is answered, and by no S3", data: large, unknown: true,
+			prepare: func(f *filestore) { f.s3Faults.Inject(completeUpload, faultproxy.Always(), faultproxy.Answer(200, "")) },
+		}, {
+			name: "the object is answered, and by no S3", data: small, unknown: true,
+			prepare: func(f *filestore) {
+				f.s3Faults.Inject(putObject, faultproxy.Always(), faultproxy.Answer(200, "<html>Log in</html>"))
+			},
+		}, {
+			name: "a part gets lost on the server", data: large, unknown: true,
+			prepare: func(f *filestore) { f.s3Faults.Inject(uploadPart, faultproxy.Nth(2), faultproxy.Swallow()) },
+		}, {
 			name: "completing takes place, and nobody hears of it", data: large, unknown: true,
 			prepare: func(f *filestore) {
 				f.s3Faults.Inject(completeUpload, faultproxy.Always(), faultproxy.CutDownload(0))
@@ -224,6 +238,30 @@ func testUploadFails(t *testing.T, on servers) {
 			f.wantNothing(t, test.unknown || test.perhaps)
 		})
 	}
+
+	t.Run("the content changes, and the time of the file does not", func(t *testing.T) {
+		for _, data := range [][]byte{large[:mib], large} {
+			f, file := on.open(t), tempFile(t, data)
+			// One body is refused, and before it is sent again the file changes.
+			f.s3Faults.Inject(faultproxy.On(http.MethodPut), faultproxy.First(1), faultproxy.SlowDown())
+			f.Transfer.Backoff = func(int) time.Duration {
+				info, err := file.Stat()
+				if err == nil {
+					err = errors.Join(os.WriteFile(file.Name(), make([]byte, len(data)), 0o600), os.Chtimes(file.Name(), time.Time{}, info.ModTime()))
+				}
+				if err != nil {
+					t.Error(err)
+				}
+				return 0
+			}
+			_, err := f.Upload(t.Context(), client.UploadRequest{Name: "a.bin", File: file})
+			if !errors.Is(err, transfer.ErrChanged) {
+				t.Errorf("%d bytes: %v", len(data), err)
+			}
+			wantReason(t, err, client.Conflict)
+			f.wantNothing(t, false)
+		}
+	})
 
 	t.Run("the source breaks off", func(t *testing.T) {
 		f := on.open(t)
@@ -300,6 +338,46 @@ func testUploadLeaves(t *testing.T, on servers) {
 			}
 			f.wantNothing(t, true)
 		})
+	}
+}
+
+// The server is killed in the middle, and is there again with its data.
+func testServerRestarted(t *testing.T, on servers) {
+	f := on.open(t)
+	f.Transfer.Attempts = 10
+	restartAt := func(nth int) {
+		restart := sync.OnceFunc(func() {
+			if err := on.s3.Restart(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+		begun := len(f.s3Faults.Log())
+		f.s3Faults.OnRequest(func(r faultproxy.Request) {
+			if r.N >= begun+nth {
+				restart() // the others wait
+			}
+		})
+	}
+	data := randomBytes(21 * mib)
+	restartAt(4)
+	r, err := f.Upload(t.Context(), client.UploadRequest{Name: "a.bin", File: tempFile(t, data), Store: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.wantState(t, r.ID, records.Stored)
+	f.wantConsistent(t)
+
+	restartAt(3)
+	file, err := os.Create(filepath.Join(t.TempDir(), "got"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if _, err := f.DownloadFile(t.Context(), r, file, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(file.Name()); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes of %d: %v", len(got), len(data), err)
 	}
 }
 
