@@ -138,18 +138,7 @@ func (o *listOptions) check(since, until time.Time) (map[string]string, error) {
 	if _, err := path.Match(o.name, ""); err != nil {
 		return nil, usagef(`a backslash makes *, ? and [ plain characters`, "--name %q: %w", o.name, err)
 	}
-	meta := make(map[string]string, len(o.meta))
-	for _, m := range o.meta {
-		key, value, ok := strings.Cut(m, "=")
-		if !ok || key == "" {
-			return nil, usagef("--meta key=value", "--meta %q is not of the form key=value", m)
-		}
-		if _, twice := meta[key]; twice {
-			return nil, usagef("", "--meta %q is given twice", key)
-		}
-		meta[key] = value
-	}
-	return meta, nil
+	return parseMeta(o.meta)
 }
 
 // stateList is a flag: states, with commas between them.

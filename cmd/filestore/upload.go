@@ -253,8 +253,13 @@ func (o *uploadOptions) check(a *app) (map[string]string, error) {
 			return nil, usagef("such as application/pdf", "--type %q is not a MIME type", o.mimeType)
 		}
 	}
-	meta := make(map[string]string, len(o.meta))
-	for _, m := range o.meta {
+	return parseMeta(o.meta)
+}
+
+// parseMeta reads the values of --meta.
+func parseMeta(flags []string) (map[string]string, error) {
+	meta := make(map[string]string, len(flags))
+	for _, m := range flags {
 		key, value, ok := strings.Cut(m, "=")
 		if !ok || key == "" {
 			return nil, usagef("--meta key=value", "--meta %q is not of the form key=value", m)
