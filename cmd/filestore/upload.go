@@ -18,6 +18,7 @@ import (
 	"github.com/designfultech/filestore/internal/client"
 	"github.com/designfultech/filestore/internal/mimetype"
 	"github.com/designfultech/filestore/internal/records"
+	"github.com/designfultech/filestore/internal/state"
 )
 
 type uploadOptions struct {
@@ -145,8 +146,9 @@ func runUpload(ctx context.Context, a *app, opts *uploadOptions) (err error) {
 	temporary := false
 	for r := range client.InOrder(ctx, sources, store.Transfer.FilesAtOnce(), func(ctx context.Context, s source) uploaded {
 		defer bar.fileEnded()
-		file, err := uploadOne(ctx, a, store.Client, journals, s, opts, bar)
-		return uploaded{source: s, Idempotent: file, err: err}
+		u, err := uploadOne(ctx, a, store.Client, journals, s, opts, bar)
+		u.source, u.err = s, err
+		return u
 	}) {
 		if r.err != nil {
 			t.fail(r.err)
@@ -163,6 +165,9 @@ func runUpload(ctx context.Context, a *app, opts *uploadOptions) (err error) {
 			cells: []cell{text(r.ID), text(r.Name), size(r.Size), text(r.Type), text(string(r.State()))},
 			json:  f,
 		})
+		if a.out.err == nil {
+			r.forget()
+		}
 	}
 	bar.end()
 	if temporary {
@@ -174,8 +179,18 @@ func runUpload(ctx context.Context, a *app, opts *uploadOptions) (err error) {
 type uploaded struct {
 	client.Idempotent // of an upload without a key, Record alone
 
-	source source
-	err    error
+	source  source
+	journal *state.Upload // of an upload that is done; may be nil
+	err     error
+}
+
+// forget ends what is remembered of an upload that is done: once its id has been printed, so that
+// who is killed before that is told the id by the next --resume. What stays is found to be done with.
+func (u uploaded) forget() {
+	if u.journal != nil {
+		_ = u.journal.Remove()
+		_ = u.journal.Close()
+	}
 }
 
 // noteExisting tells what the result of an idempotent upload does not show: that nothing was sent,
@@ -380,13 +395,12 @@ func withPath(dir, path string, meta map[string]string) map[string]string {
 	return own
 }
 
-func uploadOne(ctx context.Context, a *app, c *client.Client, journals *journals, s source, opts *uploadOptions, bar *progress) (_ client.Idempotent, err error) {
-	var none client.Idempotent
+func uploadOne(ctx context.Context, a *app, c *client.Client, journals *journals, s source, opts *uploadOptions, bar *progress) (u uploaded, err error) {
 	if s.err != nil {
-		return none, s.err
+		return u, s.err
 	}
 	if err := ctx.Err(); err != nil {
-		return none, err
+		return u, err
 	}
 	req := client.UploadRequest{
 		Name: s.name, Type: opts.mimeType, Meta: s.meta, Store: opts.store, Progress: bar.add,
@@ -394,18 +408,18 @@ func uploadOne(ctx context.Context, a *app, c *client.Client, journals *journals
 	if s.stdin {
 		head, rest, err := peek(interruptible(ctx, a.stdin))
 		if err != nil {
-			return none, fmt.Errorf("read standard input: %w", err)
+			return u, fmt.Errorf("read standard input: %w", err)
 		}
 		req.Stream = rest
 		if req.Type == "" {
 			req.Type = mimetype.Of(s.name, head)
 		}
-		record, err := c.Upload(ctx, req)
-		return client.Idempotent{Record: record}, err
+		u.Record, err = c.Upload(ctx, req)
+		return u, err
 	}
 	f, err := os.Open(s.path)
 	if err != nil {
-		return none, unreadable(err)
+		return u, unreadable(err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	req.File = f
@@ -416,22 +430,27 @@ func uploadOne(ctx context.Context, a *app, c *client.Client, journals *journals
 		var head [512]byte
 		n, err := f.ReadAt(head[:], 0)
 		if err != nil && !errors.Is(err, io.EOF) {
-			return none, err
+			return u, err
 		}
 		req.Type = mimetype.Sniff(head[:n])
 	}
 	if opts.key != "" {
-		return c.UploadIdempotent(ctx, req, opts.key, opts.renew)
+		u.Idempotent, err = c.UploadIdempotent(ctx, req, opts.key, opts.renew)
+		return u, err
 	}
 	journal, err := journals.of(s.path, f, c.Transfer)
 	if err != nil {
-		return none, err
+		return u, err
 	}
 	if journal == nil {
-		record, err := c.Upload(ctx, req)
-		return client.Idempotent{Record: record}, err
+		u.Record, err = c.Upload(ctx, req)
+		return u, err
 	}
-	defer func() { err = errors.Join(err, journal.Close()) }()
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, journal.Close())
+		}
+	}()
 	req.Journal, req.Resume = journal, opts.resume
 	req.Resumed = func(partSize, there int64) {
 		if chosen := int64(opts.partSize); chosen != 0 && chosen != partSize {
@@ -440,11 +459,12 @@ func uploadOne(ctx context.Context, a *app, c *client.Client, journals *journals
 		a.note("%q: %s are there already", s.path, iecSize(there))
 	}
 	req.Anew = func(why error) { a.remark("%q: begins anew: %s", s.path, describe(why)) }
-	record, err := c.Upload(ctx, req)
+	u.Record, err = c.Upload(ctx, req)
 	if kept, ok := errors.AsType[*client.KeptError](err); ok {
 		err = &resumableError{KeptError: kept, path: s.path}
 	}
-	return client.Idempotent{Record: record}, err
+	u.journal = journal
+	return u, err
 }
 
 // peek returns the first bytes of r, and a reader that begins with them.

@@ -33,7 +33,7 @@ var (
 //
 //  1. the id, before the record is created;
 //  2. the multipart upload, before the first part is sent;
-//  3. nothing any more, once the record says uploaded.
+//  3. the same still, once the record says uploaded, until the caller has told the id.
 //
 // Killed at any time, it leaves what [Client.Upload] with Resume goes on with.
 type journaled struct {
@@ -184,7 +184,6 @@ func (u *journaled) again(ctx context.Context, record records.Record) (records.R
 		record = stored
 	}
 	u.moved(record.Size)
-	u.forget()
 	return record, nil
 }
 
@@ -261,7 +260,6 @@ func (u *journaled) uploaded(ctx context.Context, object transfer.Object) (recor
 	})
 	switch {
 	case err == nil:
-		u.forget()
 		return record, nil
 	case errors.Is(err, records.ErrDeleted), errors.Is(err, records.ErrNotFound):
 		// The contract: "if it was deleted meanwhile: delete the object again".

@@ -68,6 +68,11 @@ func (r *resumable) upload(t *testing.T, req client.UploadRequest) (records.Reco
 	req.Resumed = func(_, there int64) { what.there = there }
 	req.Anew = func(why error) { what.anew = append(what.anew, why) }
 	record, err := r.f.Upload(t.Context(), req)
+	if err == nil { // and the id is told
+		if err := journal.Remove(); err != nil {
+			t.Error(err)
+		}
+	}
 	what.moved = moved.bytes()
 	return record, what, err
 }

@@ -26,8 +26,9 @@ type UploadRequest struct {
 	Stream   io.Reader
 	Progress transfer.Progress
 
-	// Journal remembers an upload of File in parts until it has ended, so that another process can go
-	// on with it. It may be nil.
+	// Journal remembers an upload of File in parts, so that another process can go on with it. After a
+	// success the caller removes it, once it has told the id: whoever goes on before that finds the file
+	// to be there. It may be nil.
 	Journal *state.Upload
 	// Resume goes on with what the Journal remembers. After a failure everything is kept to be gone on with
 	// once more, and the error is a [*KeptError].
