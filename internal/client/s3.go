@@ -65,6 +65,10 @@ func HTTPClient(stall time.Duration, dial DialFunc) *awshttp.BuildableClient {
 			t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 		}
 		t.TLSClientConfig.NextProtos = []string{"http/1.1"}
+		// Bodies are what is sent most: small records first would only be more of them.
+		t.TLSClientConfig.DynamicRecordSizingDisabled = true
+		// The many connections of an upload resume the session of the one that has begun it.
+		t.TLSClientConfig.ClientSessionCache = tls.NewLRUClientSessionCache(0)
 		// Each of some hundred connections has two of them.
 		t.WriteBufferSize = 32 << 10
 		t.ReadBufferSize = 32 << 10
@@ -77,23 +81,65 @@ func HTTPClient(stall time.Duration, dial DialFunc) *awshttp.BuildableClient {
 type watchedConn struct {
 	net.Conn
 	stall   time.Duration
+	renewed time.Time             // when the deadlines were set last, by the one goroutine that writes
 	stalled atomic.Pointer[error] // the timeout, once there was one
 }
 
 func (c *watchedConn) Read(p []byte) (int, error) {
-	if err := c.SetReadDeadline(time.Now().Add(c.stall)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(c.stall + c.slack())); err != nil {
 		return 0, c.why(err)
 	}
 	n, err := c.Conn.Read(p)
 	return n, c.why(err)
 }
 
+// slack is how old the deadlines may be when something is written: to set them for every record
+// of TLS takes longer than the rest of a small write.
+func (c *watchedConn) slack() time.Duration { return c.stall / 16 }
+
+// renew puts off both deadlines before something is written.
+func (c *watchedConn) renew() error {
+	now := time.Now()
+	if now.Sub(c.renewed) < c.slack() {
+		return nil
+	}
+	c.renewed = now
+	return c.SetDeadline(now.Add(c.stall + c.slack()))
+}
+
+// piece is how much is written at once, in bytes: a large write makes progress without returning.
+const piece = 256 << 10
+
+// ReadFrom has the kernel copy what is the body of an upload (see [transfer.FileBody]).
+func (c *watchedConn) ReadFrom(r io.Reader) (int64, error) {
+	limited, _ := r.(*io.LimitedReader) // as net/http bounds a body
+	tcp, isTCP := c.Conn.(*net.TCPConn)
+	if limited == nil || !isTCP {
+		return io.Copy(struct{ io.Writer }{c}, r)
+	}
+	body, ok := limited.R.(*transfer.FileBody)
+	if !ok {
+		return io.Copy(struct{ io.Writer }{c}, r)
+	}
+	var written int64
+	for limited.N > 0 {
+		if err := c.renew(); err != nil {
+			return written, c.why(err)
+		}
+		n, err := body.Next(min(piece, limited.N), tcp.ReadFrom)
+		written += n
+		limited.N -= n
+		if err != nil || n == 0 { // the file has become shorter
+			return written, c.why(err)
+		}
+	}
+	return written, nil
+}
+
 func (c *watchedConn) Write(p []byte) (int, error) {
-	// In pieces: a large write makes progress without returning.
-	const piece = 256 << 10
 	var written int
 	for {
-		if err := c.SetDeadline(time.Now().Add(c.stall)); err != nil {
+		if err := c.renew(); err != nil {
 			return written, c.why(err)
 		}
 		n, err := c.Conn.Write(p[written:min(written+piece, len(p))])
@@ -128,7 +174,14 @@ func NewS3(cfg aws.Config, options ...func(*s3.Options)) *s3.Client {
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 		o.DisableLogOutputChecksumValidationSkipped = true
 		o.Retryer = NewRetryer()
-	}}, options...)...)
+	}}, append(options, func(o *s3.Options) {
+		if c, ok := o.HTTPClient.(*awshttp.BuildableClient); ok {
+			o.HTTPClient = inBursts(c)
+		}
+		if o.HTTPClient != nil {
+			o.HTTPClient = transfer.HTTPClient(o.HTTPClient)
+		}
+	})...)...)
 }
 
 // NewRetryer returns how calls of the SDK are retried: four tries with exponential backoff and

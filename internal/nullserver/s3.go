@@ -69,8 +69,10 @@ func (s *S3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	query := r.URL.Query()
 	w.Header().Set("Server", "nulls3")
+	var end string // of the body
 	if r.Method == http.MethodPut || r.Method == http.MethodPost {
-		if err := s.drain(r.Body); err != nil {
+		var err error
+		if end, err = s.drain(r.Body); err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
@@ -91,6 +93,11 @@ func (s *S3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		for name := range r.Header {
 			if strings.HasPrefix(name, "X-Amz-Checksum-") {
 				echo(w, r, name)
+			}
+		}
+		if name := r.Header.Get("X-Amz-Trailer"); name != "" {
+			if _, value, ok := strings.Cut(end, "\r\n"+name+":"); ok {
+				w.Header().Set(name, strings.TrimSpace(value))
 			}
 		}
 		w.Header().Set("ETag", etag)
@@ -121,19 +128,25 @@ func xml(w http.ResponseWriter, body string) {
 	_, _ = io.WriteString(w, body)
 }
 
-// drain reads a body to its end, at most at the rate of a connection.
-func (s *S3) drain(body io.Reader) error {
+// longestEnd is how many bytes of the end of a body hold the trailers.
+const longestEnd = 256
+
+// drain reads a body to its end, at most at the rate of a connection, and returns its last bytes.
+func (s *S3) drain(body io.Reader) (end string, err error) {
+	var last []byte
 	buf := s.buffers.Get().(*[]byte)
 	defer s.buffers.Put(buf)
 	pace := pace{rate: s.Rate, begin: time.Now()}
 	for {
 		n, err := body.Read(*buf)
 		pace.moved(n)
+		last = append(last, (*buf)[max(0, n-longestEnd):n]...)
+		last = last[max(0, len(last)-longestEnd):]
 		if errors.Is(err, io.EOF) {
-			return nil
+			return string(last), nil
 		}
 		if err != nil {
-			return err
+			return "", err
 		}
 	}
 }

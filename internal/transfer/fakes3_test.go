@@ -36,6 +36,8 @@ type fakeS3 struct {
 	// word.
 	status int
 	code   string
+	// trailers is what it does with a checksum behind a body. The zero value knows it.
+	trailers trailerManners
 	// before is called with every request before anything is done with it.
 	before func(*http.Request)
 
@@ -44,6 +46,15 @@ type fakeS3 struct {
 	uploads  map[string]*fakeUpload
 	requests []fakeRequest
 }
+
+type trailerManners int
+
+const (
+	knowsTrailers   trailerManners = iota
+	ignoresTrailers                // keeps the body with all that is around the content
+	refusesTrailers                // with 501
+	missesTrailers                 // takes the content, and says nothing of the checksum
+)
 
 type fakeRequest struct {
 	operation string
@@ -151,8 +162,25 @@ func (f *fakeS3) receive(w http.ResponseWriter, r *http.Request) *fakeObject {
 	if err != nil {
 		return nil // the connection broke
 	}
+	sums := maps.Clone(r.Header)
+	if name := r.Header.Get("X-Amz-Trailer"); name != "" && f.trailers != ignoresTrailers {
+		if f.trailers == refusesTrailers {
+			fail(w, http.StatusNotImplemented, "NotImplemented")
+			return nil
+		}
+		content, sum, err := unchunk(data, name)
+		if err != nil || strconv.Itoa(len(content)) != r.Header.Get("X-Amz-Decoded-Content-Length") ||
+			r.Header.Get("X-Amz-Content-Sha256") != "STREAMING-UNSIGNED-PAYLOAD-TRAILER" {
+			fail(w, http.StatusBadRequest, "IncompleteBody")
+			return nil
+		}
+		data = content
+		if f.trailers == knowsTrailers {
+			sums.Set(name, sum)
+		}
+	}
 	o := &fakeObject{data: data, checksums: http.Header{}}
-	for header, values := range r.Header {
+	for header, values := range sums {
 		kind, ok := strings.CutPrefix(header, "X-Amz-Checksum-")
 		kind = strings.ToUpper(kind)
 		switch {
@@ -172,6 +200,22 @@ func (f *fakeS3) receive(w http.ResponseWriter, r *http.Request) *fakeObject {
 	o.etag = `"` + hex.EncodeToString(sum[:]) + `"`
 	f.answer(w, o)
 	return o
+}
+
+// unchunk takes a body of one chunk apart, as the Amazon S3 API Reference has it ("Signature calculations
+// for the Authorization header: Including trailing headers").
+func unchunk(body []byte, trailer string) (content []byte, value string, err error) {
+	head, rest, _ := bytes.Cut(body, []byte("\r\n"))
+	size, err := strconv.ParseInt(string(head), 16, 64)
+	if err != nil || size > int64(len(rest)) {
+		return nil, "", fmt.Errorf("%q begins no chunk", head)
+	}
+	value, ok := strings.CutPrefix(string(rest[size:]), "\r\n0\r\n"+trailer+":")
+	value, whole := strings.CutSuffix(value, "\r\n\r\n")
+	if !ok || !whole {
+		return nil, "", fmt.Errorf("%q is not the end", rest[size:])
+	}
+	return rest[:size], value, nil
 }
 
 func (f *fakeS3) answer(w http.ResponseWriter, o *fakeObject) {

@@ -152,6 +152,7 @@ type Engine struct {
 	// What the server was found to know of checksums, see uploadCRC.
 	noCRC64NVME atomic.Bool
 	noCRC32     atomic.Bool
+	noTrailers  atomic.Bool
 	probe       sync.Mutex // held by the request that finds it out
 
 	limits sync.Once
@@ -278,7 +279,12 @@ func (e *Engine) send(ctx context.Context, slot *limit.Slot, r io.ReaderAt, size
 		// A request that has been sent whole is answered before the interrupt takes effect: the
 		// outcome is known then, and nothing is written after it was undone.
 		putCtx, cancel := Outlive(ctx)
-		err = put(putCtx, b)
+		if file := e.openFileBody(b, r, size); file != nil {
+			err = put(file.with(putCtx), b)
+			_ = file.file.Close() // which was only read
+		} else {
+			err = put(putCtx, b)
+		}
 		cancel()
 		if err == nil {
 			return Written, ctx.Err()

@@ -547,8 +547,19 @@ func orChanged(err error, unchanged func() error) error {
 	return err
 }
 
+// sendPart sends a part, with its checksum behind it where that is of use and the server knows it.
 func (u *multipartUpload) sendPart(ctx context.Context, slot *limit.Slot, p part, unchanged func() error) error {
 	e := u.engine
+	if u.known && e.overTLS() && !e.noTrailers.Load() {
+		err := u.sendTrailed(ctx, slot, p, unchanged)
+		if err == nil {
+			return nil
+		}
+		if !refusesTrailer(err) {
+			return fmt.Errorf("part %d: %w", p.number, err)
+		}
+		e.noTrailers.Store(true)
+	}
 	crc, err := e.checksum(u.crc, p.data, p.size)
 	if err != nil {
 		return err
@@ -566,20 +577,26 @@ func (u *multipartUpload) sendPart(ctx context.Context, slot *limit.Slot, p part
 		if aws.ToString(out.ETag) == "" {
 			return errEmptyAnswer
 		}
-		u.mu.Lock()
-		defer u.mu.Unlock()
-		done := types.CompletedPart{ETag: out.ETag, PartNumber: &p.number}
-		done.ChecksumCRC64NVME, done.ChecksumCRC32 = u.crc.fields(sum)
-		u.sent = append(u.sent, sentPart{CompletedPart: done, size: p.size, crc: crc})
-		if u.onSent != nil {
-			u.onSent(SentPart{Number: p.number, ETag: aws.ToString(out.ETag), Checksum: sum})
-		}
+		u.keep(p, out.ETag, crc)
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("part %d: %w", p.number, err)
 	}
 	return nil
+}
+
+// keep remembers a part that was sent.
+func (u *multipartUpload) keep(p part, etag *string, crc uint64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	sum := u.crc.encode(crc)
+	done := types.CompletedPart{ETag: etag, PartNumber: &p.number}
+	done.ChecksumCRC64NVME, done.ChecksumCRC32 = u.crc.fields(sum)
+	u.sent = append(u.sent, sentPart{CompletedPart: done, size: p.size, crc: crc})
+	if u.onSent != nil {
+		u.onSent(SentPart{Number: p.number, ETag: aws.ToString(etag), Checksum: sum})
+	}
 }
 
 func (u *multipartUpload) complete(ctx context.Context) (Object, Outcome, error) {

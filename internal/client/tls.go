@@ -1,0 +1,116 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+)
+
+// burst is how much of a body goes through TLS at once, in bytes: eight records.
+const burst = 128 << 10
+
+// inBursts returns c with TLS connections that send the records of a piece of a body with one system
+// call. Package crypto/tls makes one for each record, 16 KiB, which costs a tenth of the processor's
+// time of an upload (docs/performance.md). A connection through a proxy is as before.
+func inBursts(c *awshttp.BuildableClient) *awshttp.BuildableClient {
+	transport := c.GetTransport() // with the dialer and the certificates as they were configured
+	buffers := &sync.Pool{New: func() any { b := make([]byte, burst); return &b }}
+	return c.WithTransportOptions(func(t *http.Transport) {
+		t.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := transport.DialContext(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			config := transport.TLSClientConfig.Clone()
+			if config.ServerName == "" {
+				if config.ServerName, _, err = net.SplitHostPort(addr); err != nil {
+					_ = conn.Close()
+					return nil, err
+				}
+			}
+			if limit := transport.TLSHandshakeTimeout; limit > 0 {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, limit)
+				defer cancel()
+			}
+			records := &recordGatherer{Conn: conn}
+			secure := tls.Client(records, config)
+			if err := secure.HandshakeContext(ctx); err != nil {
+				_ = conn.Close()
+				return nil, err
+			}
+			return &burstConn{Conn: secure, records: records, buffers: buffers}, nil
+		}
+	})
+}
+
+// burstConn is a TLS connection whose records go in bursts. Only one goroutine may write.
+type burstConn struct {
+	*tls.Conn
+	records *recordGatherer
+	buffers *sync.Pool // of *[]byte, one burst each
+}
+
+// Write returns when all of p was sent.
+func (c *burstConn) Write(p []byte) (int, error) {
+	c.records.gather()
+	n, err := c.Conn.Write(p)
+	if sendErr := c.records.send(); err == nil && sendErr != nil {
+		return 0, sendErr // how much of it went is of no use to anybody: the connection is broken
+	}
+	return n, err
+}
+
+// ReadFrom implements [io.ReaderFrom]. Without it net/http would read 32 KiB at a time.
+func (c *burstConn) ReadFrom(r io.Reader) (int64, error) {
+	buf := c.buffers.Get().(*[]byte) //nolint:forcetypeassert // see inBursts
+	defer c.buffers.Put(buf)
+	return io.CopyBuffer(struct{ io.Writer }{c}, r, *buf)
+}
+
+// recordGatherer keeps what is written to it between gather and send, and sends it together. What TLS
+// writes by itself at other times goes at once.
+type recordGatherer struct {
+	net.Conn
+
+	mu     sync.Mutex
+	hold   bool
+	held   []byte
+	broken error
+}
+
+func (g *recordGatherer) gather() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.hold = true
+}
+
+func (g *recordGatherer) Write(p []byte) (int, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.broken != nil {
+		return 0, g.broken
+	}
+	if !g.hold {
+		return g.Conn.Write(p)
+	}
+	g.held = append(g.held, p...)
+	return len(p), nil
+}
+
+func (g *recordGatherer) send() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.hold = false
+	if len(g.held) == 0 || g.broken != nil {
+		return g.broken
+	}
+	_, g.broken = g.Conn.Write(g.held)
+	g.held = g.held[:0]
+	return g.broken
+}
