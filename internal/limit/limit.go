@@ -103,20 +103,27 @@ func (l *Limiter) Acquire(ctx context.Context) (*Slot, error) {
 	return &Slot{l, l.epoch}, nil
 }
 
-// Throttled says that the service asks for fewer requests.
-func (s *Slot) Throttled() {
+// Throttled says that the service asks for fewer requests. It reports whether there will be fewer from
+// now on: the bound is lower than when this request began, or began again.
+func (s *Slot) Throttled() (lower bool) {
 	l := s.limiter
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.fixed || s.epoch != l.epoch {
-		return
+	if l.fixed {
+		return false
 	}
+	if s.epoch != l.epoch {
+		s.epoch = l.epoch
+		return true
+	}
+	lower = l.limit > l.lowest
 	l.epoch++
 	l.limit = max(l.lowest, l.limit/2)
 	l.climbing, l.previous, l.rate, l.hold = false, 0, 0, 1
 	l.restart()
 	// Its own next try may cut again, should the service still say so.
 	s.epoch = l.epoch
+	return lower
 }
 
 // Throttled says that a service which the same work needs, and which takes no slots, asks for fewer

@@ -46,6 +46,7 @@ func (e *Engine) downloadWhole(ctx context.Context, key string, size int64, w io
 // came, until it succeeds, fails for good, or the tries are used up. A try that has brought it
 // forward does not count.
 func (e *Engine) continuing(ctx context.Context, slot *limit.Slot, fetch func() (moved int64, err error)) error {
+	excused := 0
 	for try := 0; ; try++ {
 		moved, err := fetch()
 		if err == nil {
@@ -55,16 +56,16 @@ func (e *Engine) continuing(ctx context.Context, slot *limit.Slot, fetch func() 
 			return ctx.Err()
 		}
 		if moved > 0 {
-			try = 0
+			try, excused = 0, 0
 		}
 		if failed, ok := errors.AsType[*writeError](err); ok {
 			return failed.err
 		}
-		if throttled(err) {
-			slot.Throttled()
+		if throttled(err) && slot.Throttled() && excused < maxExcused {
+			excused++
 		}
 		broken, isBroken := errors.AsType[*brokenBody](err)
-		if try+1 >= e.attempts() || !isBroken && !WorthRetrying(err) {
+		if try+1-excused >= e.attempts() || !isBroken && !WorthRetrying(err) {
 			if isBroken {
 				err = broken.err
 			}

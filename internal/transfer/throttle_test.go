@@ -23,7 +23,7 @@ import (
 func TestSlowDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		service := &throttlingS3{bearable: 1 << 30}
-		e := &transfer.Engine{Bucket: bucket, Attempts: 10, S3: client.NewS3(aws.Config{
+		e := &transfer.Engine{Bucket: bucket, S3: client.NewS3(aws.Config{
 			Region: "us-east-1", HTTPClient: service,
 			Credentials: credentials.NewStaticCredentialsProvider("key", "secret", ""),
 		})}
@@ -64,6 +64,11 @@ func TestSlowDown(t *testing.T) {
 		if n := upload(300); n > 2*bearable {
 			t.Errorf("%d requests in flight at a service that takes %d", n, bearable)
 		}
+		// From one moment to the next a 25th: no file fails for it.
+		service.bear(1 << 30)
+		upload(1000)
+		service.bear(10)
+		upload(2000)
 		service.bear(1 << 30)
 		if n := upload(3000); n < 3*bearable {
 			t.Errorf("%d requests in flight when the storm is over, want more and more", n)

@@ -200,6 +200,10 @@ func (e *Engine) attempts() int {
 	return DefaultAttempts
 }
 
+// maxExcused is how many tries of one body may be throttled without counting: those after which fewer
+// requests are in flight. That there were too many of them is not the fault of any one.
+const maxExcused = 20
+
 // backoff is "full jitter" over an exponential (AWS Architecture Blog, "Exponential Backoff And
 // Jitter").
 func (e *Engine) backoff(try int) time.Duration {
@@ -274,6 +278,7 @@ func (b *body) WriteTo(w io.Writer) (int64, error) {
 func (e *Engine) send(ctx context.Context, slot *limit.Slot, r io.ReaderAt, size int64, progress Progress,
 	put func(ctx context.Context, body io.ReadSeeker) error,
 ) (outcome Outcome, err error) {
+	excused := 0
 	for try := 0; ; try++ {
 		b := &body{SectionReader: io.NewSectionReader(r, 0, size), ctx: ctx, progress: progress}
 		// A request that has been sent whole is answered before the interrupt takes effect: the
@@ -297,10 +302,10 @@ func (e *Engine) send(ctx context.Context, slot *limit.Slot, r io.ReaderAt, size
 		if ctx.Err() != nil {
 			return outcome, ctx.Err()
 		}
-		if throttled(err) {
-			slot.Throttled()
+		if throttled(err) && slot.Throttled() && excused < maxExcused {
+			excused++
 		}
-		if try+1 >= e.attempts() || !WorthRetrying(err) {
+		if try+1-excused >= e.attempts() || !WorthRetrying(err) {
 			return outcome, err
 		}
 		if err := wait(ctx, e.backoff(try)); err != nil {
