@@ -64,10 +64,10 @@ func TestSlowDown(t *testing.T) {
 		if n := upload(300); n > 2*bearable {
 			t.Errorf("%d requests in flight at a service that takes %d", n, bearable)
 		}
-		// From one moment to the next a 25th: no file fails for it.
+		// From one moment to the next a 64th, the fewest that it goes down to: no file fails for it.
 		service.bear(1 << 30)
 		upload(1000)
-		service.bear(10)
+		service.bear(4)
 		upload(2000)
 		service.bear(1 << 30)
 		if n := upload(3000); n < 3*bearable {
