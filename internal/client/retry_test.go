@@ -52,6 +52,8 @@ func TestRetriesOfAnswers(t *testing.T) {
 		// tried, once.
 		otherChecksum = 2
 	)
+	// From 64 requests in flight down to 4, where it counts.
+	const throttled = again + 4
 	for _, test := range []struct {
 		status int
 		code   string
@@ -75,9 +77,9 @@ func TestRetriesOfAnswers(t *testing.T) {
 		{http.StatusPreconditionFailed, "PreconditionFailed", 1, 1, client.Conflict},
 		{http.StatusNotImplemented, "NotImplemented", otherChecksum, 1, client.Failed},
 		{http.StatusInsufficientStorage, "XMinioStorageFull", 1, 1, client.Failed},
-		{http.StatusServiceUnavailable, "SlowDown", again, callAgain, client.Retry},
-		{http.StatusServiceUnavailable, "ServiceUnavailable", again, callAgain, client.Retry},
-		{http.StatusTooManyRequests, "TooManyRequests", again, callAgain, client.Retry},
+		{http.StatusServiceUnavailable, "SlowDown", throttled, callAgain, client.Retry},
+		{http.StatusServiceUnavailable, "ServiceUnavailable", throttled, callAgain, client.Retry},
+		{http.StatusTooManyRequests, "TooManyRequests", throttled, callAgain, client.Retry},
 		{http.StatusInternalServerError, "InternalError", again, callAgain, client.Retry},
 		{http.StatusBadGateway, "BadGateway", again, callAgain, client.Retry},
 		{http.StatusBadRequest, "RequestTimeout", again, callAgain, client.Retry},
