@@ -259,7 +259,7 @@ func (a *app) openAWS(ctx context.Context, s settings) (*filestore, error) {
 	var c *client.Client
 	database := dynamodb.NewFromConfig(cfg, func(o *dynamodb.Options) {
 		o.Region, o.BaseEndpoint = a.place(o.Region, o.BaseEndpoint)
-		o.Retryer = client.TellThrottled(client.NewRetryer(), func() { c.Transfer.Throttled() })
+		o.Retryer = client.TellThrottled(client.NewRetryer(), func() { c.Throttled() })
 	})
 	api := client.NewS3(cfg, func(o *s3.Options) { o.Region, o.BaseEndpoint = a.place(o.Region, o.BaseEndpoint) })
 	region, endpoint := api.Options().Region, aws.ToString(api.Options().BaseEndpoint)
@@ -365,6 +365,7 @@ func (a *app) newClient(s settings, bucket string, api *s3.Client, signer func(c
 	return &client.Client{
 		S3: api, Bucket: bucket,
 		Transfer: &transfer.Engine{S3: api, Bucket: bucket, Bandwidth: s.bandwidth},
+		Claims:   client.NewClaims(),
 		Signer:   signer,
 		Settings: s.Settings,
 		Now:      time.Now,

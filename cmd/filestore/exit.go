@@ -138,6 +138,9 @@ func exitStatus(err error) int {
 	if isLocalConfiguration(err) || isCobraUsage(err) {
 		return exitUsage
 	}
+	if _, ok := errors.AsType[*unfinishedError](err); ok {
+		return exitRetry
+	}
 	switch client.ReasonOf(err) {
 	case client.Usage:
 		return exitUsage
@@ -233,6 +236,9 @@ func hintFor(err error) string {
 	}
 	if _, ok := errors.AsType[*client.UploadLifetimeError](err); ok {
 		return "--url-expiration raises it; set it for every client, sweeps included"
+	}
+	if _, ok := errors.AsType[*unfinishedError](err); ok {
+		return "run it again: it goes through the table in another order each time"
 	}
 	if errors.Is(err, client.ErrNoCredentials) {
 		return "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; or try --local, which needs no account"

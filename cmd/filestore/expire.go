@@ -13,10 +13,12 @@ import (
 )
 
 type expireOptions struct {
-	olderThan duration
-	dryRun    bool
-	max       int
-	scan      scanFlags
+	olderThan   duration
+	dryRun      bool
+	max         int
+	maxDuration duration
+	maxWCU      float64
+	scan        scanFlags
 }
 
 func newExpireCmd(a *app) *cobra.Command {
@@ -30,9 +32,14 @@ last 24 hours are deleted once more, which finishes what a killed command left; 
 uploads that nobody goes on with are aborted.
 
 It may run at any time, also twice at once: a file that somebody stores meanwhile stays.
-With -q nothing is printed unless something fails, as cron wants it.`,
+With -q nothing is printed unless something fails, as cron wants it.
+
+After --max-duration it begins nothing new, finishes what is under way and, unless all was
+done, says so and ends with status 7. Each run takes the parts of the table in another
+order, so that none is always left over.`,
 		Example: `  filestore expire
   filestore expire --dry-run --older-than 15m
+  filestore expire --max-duration 20m --max-rcu 500 --max-wcu 200
   */30 * * * * filestore expire -q            # crontab`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runExpire(cmd.Context(), a, opts) },
@@ -41,7 +48,9 @@ With -q nothing is printed unless something fails, as cron wants it.`,
 	flags.Var(&opts.olderThan, "older-than", "age from which temporary files are removed (default: --temporary-lifetime)")
 	flags.BoolVar(&opts.dryRun, "dry-run", false, "print what would be done, and do nothing")
 	flags.IntVar(&opts.max, "max", 0, "remove at most `N` files (0: no limit)")
+	flags.Var(&opts.maxDuration, "max-duration", "begin nothing new after this time (default: no limit)")
 	opts.scan.register(flags)
+	flags.Float64Var(&opts.maxWCU, "max-wcu", 0, "write at most `N` capacity units a second (default: no limit)")
 	return cmd
 }
 
@@ -60,7 +69,14 @@ func runExpire(ctx context.Context, a *app, opts *expireOptions) (err error) {
 	if opts.max < 0 {
 		return usagef("", "--max must not be negative")
 	}
+	if a.flags.changed("max-duration") && opts.maxDuration <= 0 {
+		return usagef("", "--max-duration must be more than zero")
+	}
 	reads, err := opts.scan.meter()
+	if err != nil {
+		return err
+	}
+	writes, err := meter("max-wcu", opts.maxWCU)
 	if err != nil {
 		return err
 	}
@@ -73,7 +89,8 @@ func runExpire(ctx context.Context, a *app, opts *expireOptions) (err error) {
 	a.out.columns("ID", "NAME", "ACTION")
 	var t tally
 	summary, err := store.Expire(ctx, client.ExpireOptions{
-		OlderThan: time.Duration(opts.olderThan), DryRun: opts.dryRun, Max: opts.max, Segments: opts.scan.segments, Reads: reads,
+		OlderThan: time.Duration(opts.olderThan), DryRun: opts.dryRun, Max: opts.max, MaxDuration: time.Duration(opts.maxDuration),
+		Segments: opts.scan.segments, Reads: reads, Writes: writes,
 		Report: func(s client.Swept) {
 			if s.Err != nil {
 				t.fail(s.Err)
@@ -100,7 +117,10 @@ func runExpire(ctx context.Context, a *app, opts *expireOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	defer a.noteReads(store, reads)
+	defer func() {
+		a.noteReads(store, reads)
+		a.noteWrites(store, writes)
+	}()
 	if !a.flags.quiet && !a.flags.json {
 		line := describeSweep(summary, opts.dryRun)
 		if opts.dryRun {
@@ -112,7 +132,17 @@ func runExpire(ctx context.Context, a *app, opts *expireOptions) (err error) {
 			a.out.line(line)
 		}
 	}
+	if summary.Unfinished {
+		return errors.Join(t.result(), &unfinishedError{time.Duration(opts.maxDuration)})
+	}
 	return t.result()
+}
+
+// unfinishedError says that a sweep came to the end of its time before that of the table.
+type unfinishedError struct{ limit time.Duration }
+
+func (e *unfinishedError) Error() string {
+	return fmt.Sprintf("the %s of --max-duration were over before all records were looked at: more files may be due", shortDuration(e.limit))
 }
 
 func plural(n int, one, many string) string {

@@ -32,10 +32,15 @@ func (f *scanFlags) meter() (*records.Meter, error) {
 	if f.segments < 0 || f.segments > maxSegments {
 		return nil, usagef("", "--segments must be from 1 to %d", maxSegments)
 	}
-	if f.maxRCU < 0 || math.IsNaN(f.maxRCU) || math.IsInf(f.maxRCU, 0) {
-		return nil, usagef("", "--max-rcu must be a number of units a second, or 0 for no limit")
+	return meter("max-rcu", f.maxRCU)
+}
+
+// meter returns what counts capacity units and keeps to the limit of a flag.
+func meter(flag string, unitsPerSecond float64) (*records.Meter, error) {
+	if unitsPerSecond < 0 || math.IsNaN(unitsPerSecond) || math.IsInf(unitsPerSecond, 0) {
+		return nil, usagef("", "--%s must be a number of units a second, or 0 for no limit", flag)
 	}
-	return records.NewMeter(f.maxRCU), nil
+	return records.NewMeter(unitsPerSecond), nil
 }
 
 // noteReads tells a person what reading the table has cost.
@@ -51,6 +56,21 @@ func describeReads(local bool, c records.Cost) string {
 	if c.Units > 0 {
 		// Units come in halves.
 		line += ", " + thousands(strconv.FormatFloat(c.Units, 'f', -1, 64)) + " read units"
+	}
+	return line
+}
+
+// noteWrites tells a person what the writes of a sweep have cost, where there were any.
+func (a *app) noteWrites(fs *filestore, writes *records.Meter) {
+	if c := writes.Total(); fs.local == nil && c.Requests > 0 {
+		a.note("%s", describeWrites(c))
+	}
+}
+
+func describeWrites(c records.Cost) string {
+	line := fmt.Sprintf("asked for %s in %s", thousandsOf(c.Records, "write", "writes"), thousandsOf(c.Requests, "request", "requests"))
+	if c.Units > 0 {
+		line += ", " + thousands(strconv.FormatFloat(c.Units, 'f', -1, 64)) + " write units"
 	}
 	return line
 }

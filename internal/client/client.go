@@ -14,6 +14,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"github.com/designfultech/filestore/internal/limit"
 	"github.com/designfultech/filestore/internal/presign"
 	"github.com/designfultech/filestore/internal/records"
 	"github.com/designfultech/filestore/internal/transfer"
@@ -34,6 +35,13 @@ const DefaultSegments = 8
 // batch is how many calls on single records run at once.
 const batch = 32
 
+// A sweep begins with so many claims in flight, and never has more. Of the most, 8 full batches of
+// writes can be made.
+const (
+	firstClaims = 32
+	mostClaims  = 256
+)
+
 // Settings are those of a deployment: every client of it should use the same.
 type Settings struct {
 	URLLifetime       time.Duration // of presigned URLs, 1 s to 7 days
@@ -47,12 +55,27 @@ type Client struct {
 	Bucket   string
 	Records  records.Table
 	Transfer *transfer.Engine
+	// Claims bounds how many files sweeps claim at the same time; [NewClaims] makes one. nil: each
+	// sweep finds its own bound.
+	Claims *limit.Limiter
 	// Signer returns what signs URLs. It may ask for credentials, and fails where there are none.
 	Signer   func(ctx context.Context) (presign.Signer, error)
 	Settings Settings
 
 	Now   func() time.Time
 	NewID func() string
+}
+
+// NewClaims returns a bound on claims that adapts to the table.
+func NewClaims() *limit.Limiter { return limit.New(firstClaims, 1, mostClaims) }
+
+// Throttled tells that the table of records asks for fewer requests: what has several under way then
+// has fewer.
+func (c *Client) Throttled() {
+	c.Transfer.Throttled()
+	if c.Claims != nil {
+		c.Claims.Throttled()
+	}
 }
 
 func (c *Client) stamp() records.Stamp { return records.At(c.Now()) }

@@ -15,9 +15,13 @@ import (
 	"github.com/designfultech/filestore/internal/records"
 )
 
-// deleteChunk is how many objects go into one DeleteObjects request, which takes up to 1,000
-// (Amazon S3 API Reference, "DeleteObjects").
-const deleteChunk = 250
+const (
+	// deleteChunk is how many records are marked as deleted before their objects are deleted.
+	deleteChunk = 250
+	// maxDeleted is how many objects one DeleteObjects request takes (Amazon S3 API Reference,
+	// "DeleteObjects").
+	maxDeleted = 1000
+)
 
 // Delete deletes files for good ("delete", docs/contract.md, "The transitions"): the record is
 // marked first, then the object deleted, so that a delete that broke off is finished by saying
@@ -58,7 +62,7 @@ func (c *Client) markDeleted(ctx context.Context, id string) Result[records.Reco
 // no error where an object is not there.
 func (c *Client) deleteObjects(ctx context.Context, ids []string) map[string]error {
 	failures := make(map[string]error)
-	for chunk := range slices.Chunk(ids, deleteChunk) {
+	for chunk := range slices.Chunk(ids, maxDeleted) {
 		if len(chunk) == 1 {
 			if err := c.deleteObject(ctx, chunk[0]); err != nil {
 				failures[chunk[0]] = err

@@ -6,12 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"golang.org/x/sync/errgroup"
 
+	"github.com/designfultech/filestore/internal/limit"
 	"github.com/designfultech/filestore/internal/records"
 	"github.com/designfultech/filestore/internal/transfer"
 )
@@ -20,6 +24,17 @@ const (
 	// cleanAgain is how long after its deletion the object of a file is deleted again, at least:
 	// as long as a URL may live through which it could come back.
 	cleanAgain = 24 * time.Hour
+	// deletesAtOnce is how many DeleteObjects requests are under way at most.
+	deletesAtOnce = 4
+	// deleteWait is how long a claimed file waits for others, until its object is deleted: where claims are
+	// slow, there may not be a full request for an hour.
+	deleteWait = 5 * time.Second
+	// Sweeps split the table into more parts than they read at once, and take them in a random order:
+	// so two sweeps at the same time are mostly at different records and share the work. With a limit
+	// of time there are more, so that each is small, and every part has its turn sooner or later.
+	partsPerSegment      = 4
+	shortPartsPerSegment = 64
+
 	// staleUpload is the age from which a multipart upload without a live record is nobody's.
 	staleUpload = 24 * time.Hour
 )
@@ -34,9 +49,13 @@ type ExpireOptions struct {
 	Max int
 	// Segments is how many parts of the table are read at once; 0: [DefaultSegments].
 	Segments int
-	// Reads counts what reading the table costs, and may limit its rate. May be nil.
-	Reads *records.Meter
-	// Report is told of each file that the sweep acted on or failed at. May be nil.
+	// MaxDuration is after how long the sweep begins nothing new: it finishes what is under way, and
+	// ends. 0: no limit.
+	MaxDuration time.Duration
+	// Reads and Writes count what reading and writing the table costs, and may limit its rate. When
+	// MaxDuration is over, they are stopped. May be nil.
+	Reads, Writes *records.Meter
+	// Report is told of each file that the sweep acted on or failed at, of one at a time. May be nil.
 	Report func(Swept)
 }
 
@@ -73,6 +92,8 @@ type Summary struct {
 	Unreadable int
 	// More says that Max was reached: more files may be due.
 	More bool
+	// Unfinished says that MaxDuration was over before everything was looked at: more files may be due.
+	Unfinished bool
 	// Unlisted is why the multipart uploads could not be listed; nil where they were. The sweep of
 	// records goes on without: a server may lack the call, or the role the permission. Placeholders
 	// are then left alone for a day longer.
@@ -86,10 +107,27 @@ type Summary struct {
 //
 // The error is that of the pass itself; failures of single files are reported and counted.
 func (c *Client) Expire(ctx context.Context, opts ExpireOptions) (Summary, error) {
-	s := &sweep{client: c, opts: opts, now: c.Now()}
+	s := &sweep{client: c, opts: opts, now: c.Now(), table: c.Records, claims: c.Claims, found: make(chan Swept)}
+	s.bulk, _ = c.Records.(records.BulkExpirer)
+	if table, ok := c.Records.(records.Metered); ok && opts.Writes != nil {
+		s.table = table.Metered(opts.Writes)
+	}
+	if s.claims == nil {
+		s.claims = NewClaims()
+	}
 	s.dueBefore, s.abandonBefore = c.dueBefore(s.now, opts.OlderThan)
 	s.cleanSince = s.now.Add(-max(cleanAgain, c.Settings.URLLifetime)).Truncate(time.Second)
+	if opts.MaxDuration > 0 {
+		s.over = make(chan struct{})
+		defer time.AfterFunc(opts.MaxDuration, func() {
+			close(s.over)
+			// Nobody waits for units to be had: that may take hours.
+			opts.Reads.Stop()
+			opts.Writes.Stop()
+		}).Stop()
+	}
 	err := s.run(ctx)
+	s.summary.Unfinished = s.left.Load()
 	return s.summary, err
 }
 
@@ -107,13 +145,89 @@ type sweep struct {
 	client        *Client
 	opts          ExpireOptions
 	now           time.Time
-	dueBefore     time.Time                          // temporary files uploaded before it are due
-	abandonBefore time.Time                          // placeholders created before it are due
-	cleanSince    time.Time                          // files deleted since are cleaned again
-	uploads       map[string][]types.MultipartUpload // under way or left behind, by key
-	work          []due
-	claimed       int
-	summary       Summary
+	dueBefore     time.Time // temporary files uploaded before it are due
+	abandonBefore time.Time // placeholders created before it are due
+	cleanSince    time.Time // files deleted since are cleaned again
+
+	table   records.Table       // Client.Records, metered
+	bulk    records.BulkExpirer // the same where it can do that, else nil
+	claims  *limit.Limiter
+	claimed int           // how many claims were begun
+	found   chan Swept    // files whose objects are to be deleted
+	over    chan struct{} // closed when MaxDuration is over; nil: no limit
+	left    atomic.Bool   // something was not done, since MaxDuration was over
+
+	mu      sync.Mutex                         // guards what follows, and has Report called for one file at a time
+	uploads map[string][]types.MultipartUpload // under way or left behind, by key
+	summary Summary
+}
+
+// timeOver reports whether MaxDuration is over. It is asked before each step that is then not
+// taken.
+func (s *sweep) timeOver() bool {
+	select {
+	case <-s.over:
+		s.left.Store(true)
+		return true
+	default:
+		return false
+	}
+}
+
+// run carries out the sweep in three stages that work at the same time: the table is read, what is due is
+// claimed, and the objects of what was claimed are deleted. A stage that has too much to do holds up
+// the one before it. So in memory are a page of each segment, the claims in flight, and the files
+// of deletesAtOnce requests, however large the table is and however much of it is due.
+func (s *sweep) run(ctx context.Context) error {
+	if err := s.listUploads(ctx); err != nil || s.timeOver() {
+		return err
+	}
+	if s.summary.Unlisted != nil {
+		// An upload in progress can't be told from one that was given up, but by its age.
+		s.abandonBefore = s.abandonBefore.Add(-staleUpload)
+	}
+	var removing sync.WaitGroup
+	removing.Go(func() { s.remove(ctx) })
+	err := s.claimAll(ctx)
+	close(s.found)
+	removing.Wait()
+	if err = cmp.Or(err, ctx.Err()); err != nil || s.left.Load() {
+		return err
+	}
+	return s.staleUploads(ctx)
+}
+
+// claimAll reads the table and claims what is due. When it returns, no claim is under way any more.
+func (s *sweep) claimAll(ctx context.Context) error {
+	filter := records.Filter{
+		UploadedBefore: records.At(s.dueBefore),
+		CreatedBefore:  records.At(s.abandonBefore),
+		DeletedSince:   records.At(s.cleanSince),
+	}
+	scan := records.ScanOptions{Segments: cmp.Or(s.opts.Segments, DefaultSegments), Meter: s.opts.Reads}
+	scan.Parts = scan.Segments * partsPerSegment
+	if s.opts.MaxDuration > 0 {
+		scan.Parts = scan.Segments * shortPartsPerSegment
+	}
+	claims := newWorkers(s.claims.Highest(), func(j claimJob) {
+		done := s.claim(ctx, j.due)
+		j.slot.Release(0)
+		s.pass(done)
+	})
+	defer claims.wait()
+	for page, err := range s.client.Records.Scan(ctx, filter, scan) {
+		if errors.Is(err, records.ErrStopped) {
+			s.timeOver()
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read the records: %w", err)
+		}
+		if err := s.take(ctx, page, claims); err != nil || s.timeOver() {
+			return err
+		}
+	}
+	return nil
 }
 
 // due is a record with what is due for it.
@@ -122,96 +236,197 @@ type due struct {
 	action Action
 }
 
-func (s *sweep) run(ctx context.Context) error {
-	if err := s.listUploads(ctx); err != nil {
-		return err
-	}
-	if s.summary.Unlisted != nil {
-		// An upload in progress can't be told from one that was given up, but by its age.
-		s.abandonBefore = s.abandonBefore.Add(-staleUpload)
-	}
-	filter := records.Filter{
-		UploadedBefore: records.At(s.dueBefore),
-		CreatedBefore:  records.At(s.abandonBefore),
-		DeletedSince:   records.At(s.cleanSince),
-	}
-	scan := records.ScanOptions{Segments: cmp.Or(s.opts.Segments, DefaultSegments), Meter: s.opts.Reads}
-	for page, err := range s.client.Records.Scan(ctx, filter, scan) {
-		if err != nil {
-			err = fmt.Errorf("read the records: %w", err)
-			if ctx.Err() == nil { // what came before is done all the same
-				err = errors.Join(err, s.settle(ctx))
-			}
-			return err
-		}
-		if s.collect(page); len(s.work) < deleteChunk {
-			continue // segments may have small pages
-		}
-		if err := s.settle(ctx); err != nil {
-			return err
-		}
-	}
-	if err := s.settle(ctx); err != nil {
-		return err
-	}
-	return s.staleUploads(ctx)
+// claimJob is a claim that may be in flight.
+type claimJob struct {
+	due
+	slot *limit.Slot
 }
 
-// collect adds what is due of one page to the work.
-func (s *sweep) collect(page []records.Record) {
+// take has what is due of one page claimed.
+func (s *sweep) take(ctx context.Context, page []records.Record, claims *workers[claimJob]) error {
+	var together []due
 	for _, r := range page {
 		action := s.action(r)
 		switch {
 		case action == "":
 			continue
 		case action == ActionClean:
-		case s.opts.Max > 0 && s.claimed == s.opts.Max:
-			s.summary.More = true
+			s.pass(Swept{ID: r.ID, Name: r.Name, Action: action})
 			continue
-		default:
-			s.claimed++
+		case s.opts.Max > 0 && s.claimed == s.opts.Max:
+			s.more()
+			continue
 		}
-		s.work = append(s.work, due{r, action})
+		s.claimed++
+		if action == ActionExpire && s.bulk != nil && !s.opts.DryRun {
+			together = append(together, due{r, action})
+			continue
+		}
+		slot, err := s.claims.Acquire(ctx)
+		if err != nil {
+			return err
+		}
+		if s.timeOver() {
+			slot.Release(0)
+			return nil
+		}
+		claims.do(claimJob{due{r, action}, slot})
+	}
+	if len(together) > 0 && !s.timeOver() {
+		s.expireMany(ctx, together)
+	}
+	return ctx.Err()
+}
+
+// expireMany claims temporary files with one write.
+func (s *sweep) expireMany(ctx context.Context, files []due) {
+	ids := make([]string, len(files))
+	for i, r := range files {
+		ids[i] = r.ID
+	}
+	claimed, err := s.bulk.ExpireMany(ctx, ids, records.At(s.now), records.At(s.dueBefore))
+	won := make(map[string]bool, len(claimed))
+	for _, id := range claimed {
+		won[id] = true
+	}
+	for _, r := range files {
+		switch done := (Swept{ID: r.ID, Name: r.Name, Action: r.action}); {
+		case won[r.ID]:
+			s.pass(done)
+		case err != nil:
+			done.Err = failed(r.ID, err)
+			s.pass(done)
+		}
 	}
 }
 
-// settle does the work that has come together: the claims in parallel, then the objects together.
-func (s *sweep) settle(ctx context.Context) error {
-	work := s.work
-	s.work = nil
-	var outcomes []Swept
-	var objects []string
-	for done := range InOrder(ctx, work, batch, s.claim) {
-		if done.Action == "" {
-			continue
+// pass hands a file on to where its object is deleted, unless that is to stay.
+func (s *sweep) pass(done Swept) {
+	switch {
+	case done.Action == "":
+	case done.Err != nil || done.Action == ActionSettle || s.opts.DryRun:
+		s.report(done)
+	default:
+		s.found <- done
+	}
+}
+
+// remove deletes the objects of the files that are found, until there are no more: as many with one
+// request as it takes, and some requests at the same time.
+//
+// The objects go only after their records are claimed. What is not reached any more, because ctx
+// ended or the process was killed, the next sweep cleans again.
+func (s *sweep) remove(ctx context.Context) {
+	var requests errgroup.Group
+	requests.SetLimit(deletesAtOnce)
+	var files []Swept
+	waited := time.NewTimer(deleteWait)
+	defer waited.Stop()
+	send := func() {
+		if len(files) == 0 {
+			return
 		}
-		outcomes = append(outcomes, done)
-		if done.Err == nil && done.Action != ActionSettle && !s.opts.DryRun {
-			objects = append(objects, done.ID)
+		together := files
+		files = nil
+		requests.Go(func() error { s.removeTogether(ctx, together); return nil })
+	}
+	for {
+		select {
+		case done, ok := <-s.found:
+			if !ok {
+				send()
+				_ = requests.Wait() // none of them fails
+				return
+			}
+			if files = append(files, done); len(files) == 1 {
+				waited.Reset(deleteWait)
+			}
+			if len(files) == maxDeleted {
+				send()
+			}
+		case <-waited.C:
+			send()
 		}
 	}
-	// The objects go only after their records are claimed. What is not reached any more, because
-	// ctx ended or the process was killed, the next sweep cleans again.
-	failures := s.client.deleteObjects(ctx, objects)
-	for _, id := range objects {
-		if s.uploads[id] != nil && failures[id] == nil {
-			failures[id] = s.client.abortUploads(ctx, id)
-			delete(s.uploads, id)
-		}
+}
+
+// removeTogether deletes the objects of files, and what is left of their uploads.
+func (s *sweep) removeTogether(ctx context.Context, files []Swept) {
+	ids := make([]string, len(files))
+	for i, f := range files {
+		ids[i] = f.ID
 	}
-	for _, done := range outcomes {
-		if err := failures[done.ID]; err != nil {
+	failures := s.client.deleteObjects(ctx, ids)
+	for _, done := range files {
+		err := failures[done.ID]
+		if err == nil && s.takeUploads(done.ID) {
+			err = s.client.abortUploads(ctx, done.ID)
+		}
+		if err != nil {
 			done.Err = failed(done.ID, err)
 		}
 		s.report(done)
 	}
-	return ctx.Err()
+}
+
+// uploadsOf returns the multipart uploads of id.
+func (s *sweep) uploadsOf(id string) []types.MultipartUpload {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.uploads[id]
+}
+
+// takeUploads forgets the multipart uploads of id, and reports whether there were any.
+func (s *sweep) takeUploads(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.uploads[id]
+	delete(s.uploads, id)
+	return ok
+}
+
+// workers call f for what they are given, up to so many at once.
+type workers[T any] struct {
+	most, begun int
+	f           func(T)
+	jobs        chan T
+	running     sync.WaitGroup
+}
+
+func newWorkers[T any](most int, f func(T)) *workers[T] {
+	return &workers[T]{most: most, f: f, jobs: make(chan T)}
+}
+
+// do has f called with job, as soon as a worker is free. A worker goes on with the next job, since its
+// stack has grown to what a call of the SDK takes; there are no more of them than are of use.
+func (w *workers[T]) do(job T) {
+	select {
+	case w.jobs <- job:
+		return
+	default:
+	}
+	if w.begun == w.most {
+		w.jobs <- job
+		return
+	}
+	w.begun++
+	w.running.Go(func() {
+		for ok := true; ok; job, ok = <-w.jobs {
+			w.f(job)
+		}
+	})
+}
+
+// wait returns when all is done.
+func (w *workers[T]) wait() {
+	close(w.jobs)
+	w.running.Wait()
 }
 
 // action tells what is due for r, "" for nothing.
 func (s *sweep) action(r records.Record) Action {
 	if !ValidID(r.ID) {
-		s.summary.Unreadable++
+		s.unreadable()
 		return ""
 	}
 	var action Action
@@ -232,7 +447,7 @@ func (s *sweep) action(r records.Record) Action {
 	}
 	if _, err := stamp.Time(); err != nil {
 		if stamp.IsSet() {
-			s.summary.Unreadable++
+			s.unreadable()
 		}
 		return ""
 	}
@@ -240,6 +455,18 @@ func (s *sweep) action(r records.Record) Action {
 		return ""
 	}
 	return action
+}
+
+func (s *sweep) unreadable() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.summary.Unreadable++
+}
+
+func (s *sweep) more() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.summary.More = true
 }
 
 // claim carries out the transition that is due. A zero Action in the answer means that nothing
@@ -250,12 +477,16 @@ func (s *sweep) claim(ctx context.Context, r due) Swept {
 	switch r.action {
 	case ActionExpire:
 		if !s.opts.DryRun {
-			_, err = s.client.Records.Expire(ctx, r.ID, records.At(s.now), records.At(s.dueBefore))
+			_, err = s.table.Expire(ctx, r.ID, records.At(s.now), records.At(s.dueBefore))
 		}
 	case ActionAbandon:
 		done.Action, err = s.neverUploaded(ctx, r.ID)
 	}
 	if _, lost := errors.AsType[*records.TransitionError](err); lost {
+		return Swept{}
+	}
+	if errors.Is(err, records.ErrStopped) {
+		s.timeOver()
 		return Swept{}
 	}
 	done.Err = failed(r.ID, err)
@@ -273,7 +504,7 @@ func (s *sweep) neverUploaded(ctx context.Context, id string) (Action, error) {
 	case found:
 		upload.Store = c.Settings.StoreOnLoad
 		if !s.opts.DryRun {
-			_, err = c.Records.Uploaded(ctx, id, upload)
+			_, err = s.table.Uploaded(ctx, id, upload)
 		}
 		return ActionSettle, err
 	}
@@ -285,7 +516,7 @@ func (s *sweep) neverUploaded(ctx context.Context, id string) (Action, error) {
 		return "", nil
 	}
 	if !s.opts.DryRun {
-		_, err = c.Records.Abandon(ctx, id, records.At(s.now), records.At(s.abandonBefore))
+		_, err = s.table.Abandon(ctx, id, records.At(s.now), records.At(s.abandonBefore))
 	}
 	return ActionAbandon, err
 }
@@ -294,7 +525,7 @@ func (s *sweep) neverUploaded(ctx context.Context, id string) (Action, error) {
 // placeholder must be left to it: a large upload may take longer than a presigned URL lives, and
 // the sweep must not take its record away.
 func (s *sweep) inProgress(ctx context.Context, id string) (bool, error) {
-	for _, u := range s.uploads[id] {
+	for _, u := range s.uploadsOf(id) {
 		latest := aws.ToTime(u.Initiated)
 		pages := s3.NewListPartsPaginator(s.client.S3, &s3.ListPartsInput{
 			Bucket: &s.client.Bucket, Key: &id, UploadId: u.UploadId,
@@ -324,7 +555,7 @@ func (s *sweep) inProgress(ctx context.Context, id string) (bool, error) {
 func (s *sweep) listUploads(ctx context.Context) error {
 	s.uploads = make(map[string][]types.MultipartUpload)
 	pages := s3.NewListMultipartUploadsPaginator(s.client.S3, &s3.ListMultipartUploadsInput{Bucket: &s.client.Bucket})
-	for pages.HasMorePages() {
+	for pages.HasMorePages() && !s.timeOver() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
 			if isNotImplemented(err) || ReasonOf(err) == Permission {
@@ -351,7 +582,7 @@ func (s *sweep) staleUploads(ctx context.Context) error {
 			ids = append(ids, id)
 		}
 	}
-	if len(ids) == 0 {
+	if len(ids) == 0 || s.timeOver() {
 		return nil
 	}
 	slices.Sort(ids)
@@ -364,6 +595,9 @@ func (s *sweep) staleUploads(ctx context.Context) error {
 		if ok && r.State() == records.Placeholder {
 			continue // its own sweep looks at what the upload does
 		}
+		if s.timeOver() {
+			break
+		}
 		done := Swept{ID: id, Name: r.Name, Action: ActionAbort}
 		if !s.opts.DryRun {
 			done.Err = failed(id, s.client.abortUploads(ctx, id))
@@ -374,6 +608,8 @@ func (s *sweep) staleUploads(ctx context.Context) error {
 }
 
 func (s *sweep) report(done Swept) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	count := map[Action]*int{
 		ActionExpire: &s.summary.Expired, ActionAbandon: &s.summary.Abandoned, ActionSettle: &s.summary.Settled,
 		ActionClean: &s.summary.Cleaned, ActionAbort: &s.summary.Aborted,

@@ -255,6 +255,11 @@ type ScanOptions struct {
 	// caller. 0: no part is, and no page is read ahead. A table on this disk reads as with 0: its one
 	// reader is as fast.
 	Segments int
+	// Parts is into how many parts the table is split. They are taken in a random order, Segments of
+	// them at once: so scans that end early do not see the same records each time, and those that run
+	// at the same time are mostly at different ones. 0: as many as Segments. A table on this disk
+	// begins somewhere, where this is more than Segments, and goes round.
+	Parts int
 	// FirstPage is how many records the first request looks at; each further one looks at twice as
 	// many as the one before. It is for callers that want a few records. 0: as many as the table gives.
 	FirstPage int
@@ -311,6 +316,22 @@ type Table interface {
 	// show. Pages may be empty. Whichever way the caller's loop ends, and when ctx ends, nothing of
 	// the scan is left running.
 	Scan(ctx context.Context, f Filter, opts ScanOptions) iter.Seq2[[]Record, error]
+}
+
+// BulkExpirer is a [Table] in which many claims together are far cheaper than one by one.
+type BulkExpirer interface {
+	// ExpireMany is [Table.Expire] for each of ids, which are all different. It returns the ids that were
+	// claimed, in no order; why the others were not, it does not say. With an error come those
+	// that were claimed before it.
+	ExpireMany(ctx context.Context, ids []string, at, uploadedBefore Stamp) (claimed []string, err error)
+}
+
+// Metered is a [Table] whose writes cost capacity units.
+type Metered interface {
+	// Metered returns the same table with its writes counted by m, and held back by it. A write that
+	// was refused costs as much as one that was carried out (Amazon DynamoDB Developer Guide, "Capacity
+	// unit consumption for write operations").
+	Metered(m *Meter) Table
 }
 
 // Refusal returns why a write was refused: the first of checks that current fails. found is

@@ -178,7 +178,14 @@ func (b *batcher) execute(ctx context.Context, batch []*batched) {
 		in.Statements[i] = types.BatchStatementRequest{Statement: &w.text, Parameters: w.params}
 	}
 	var sent int
-	out, err := b.client.BatchExecuteStatement(ctx, in, count(&sent))
+	var out *dynamodb.BatchExecuteStatementOutput
+	err := b.table.spend(ctx, len(batch), func(capacity types.ReturnConsumedCapacity) (_ []types.ConsumedCapacity, err error) {
+		in.ReturnConsumedCapacity = capacity
+		if out, err = b.client.BatchExecuteStatement(ctx, in, count(&sent)); err != nil {
+			return nil, err
+		}
+		return out.ConsumedCapacity, nil
+	})
 	switch {
 	case isUnavailable(err):
 		b.off.Store(true)

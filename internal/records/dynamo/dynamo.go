@@ -79,10 +79,14 @@ type API interface {
 type Table struct {
 	client API
 	name   string
-	batch  *batcher // nil: every write is a request of its own
+	batch  *batcher       // nil: every write is a request of its own
+	writes *records.Meter // nil: writes are not counted
 }
 
-var _ records.Table = (*Table)(nil)
+var (
+	_ records.Table   = (*Table)(nil)
+	_ records.Metered = (*Table)(nil)
+)
 
 // New returns the table of that name. It makes no request.
 func New(client API, table string) *Table {
@@ -91,6 +95,17 @@ func New(client API, table string) *Table {
 		t.batch = &batcher{table: t, client: b, fewest: 2}
 	}
 	return t
+}
+
+// Metered implements [records.Metered].
+func (t *Table) Metered(m *records.Meter) records.Table {
+	metered := New(t.client, t.name)
+	metered.writes = m
+	if t.batch != nil {
+		metered.batch.fewest = t.batch.fewest
+		metered.batch.off.Store(t.batch.off.Load())
+	}
+	return metered
 }
 
 // The conditions of docs/contract.md, "The transitions". An attribute that holds NULL exists,
@@ -140,12 +155,19 @@ func (t *Table) Create(ctx context.Context, r records.Record) error {
 	}
 	var sent int
 	for range maxTries {
-		_, err := t.client.PutItem(ctx, &dynamodb.PutItemInput{
-			TableName:                           &t.name,
-			Item:                                item,
-			ConditionExpression:                 aws.String("attribute_not_exists(id)"),
-			ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
-		}, count(&sent))
+		err := t.spend(ctx, 1, func(capacity types.ReturnConsumedCapacity) ([]types.ConsumedCapacity, error) {
+			out, err := t.client.PutItem(ctx, &dynamodb.PutItemInput{
+				TableName:                           &t.name,
+				Item:                                item,
+				ConditionExpression:                 aws.String("attribute_not_exists(id)"),
+				ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+				ReturnConsumedCapacity:              capacity,
+			}, count(&sent))
+			if err != nil {
+				return nil, err
+			}
+			return list(out.ConsumedCapacity), nil
+		})
 		if err == nil {
 			return nil
 		}
@@ -306,13 +328,19 @@ func (t *Table) Discard(ctx context.Context, id string) error {
 	}
 	var sent int
 	return t.retryUnexplained(ctx, id, checks, func() error {
-		_, err := t.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{
-			TableName:                           &t.name,
-			Key:                                 key(id),
-			ConditionExpression:                 aws.String(and(exists, notDeleted, notStored, notUploaded)),
-			ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
-		}, count(&sent))
-		return err
+		return t.spend(ctx, 1, func(capacity types.ReturnConsumedCapacity) ([]types.ConsumedCapacity, error) {
+			out, err := t.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{
+				TableName:                           &t.name,
+				Key:                                 key(id),
+				ConditionExpression:                 aws.String(and(exists, notDeleted, notStored, notUploaded)),
+				ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+				ReturnConsumedCapacity:              capacity,
+			}, count(&sent))
+			if err != nil {
+				return nil, err
+			}
+			return list(out.ConsumedCapacity), nil
+		})
 	}, func(_ records.Record, found bool) bool { return sent > 1 && !found })
 }
 
@@ -353,21 +381,24 @@ func (t *Table) update(ctx context.Context, id string, w write) (records.Record,
 	var sent int
 	var written records.Record
 	err := t.retryUnexplained(ctx, id, w.checks, func() error {
-		out, err := t.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
-			TableName:                           &t.name,
-			Key:                                 key(id),
-			UpdateExpression:                    aws.String("SET " + w.set),
-			ConditionExpression:                 &w.condition,
-			ExpressionAttributeNames:            w.names,
-			ExpressionAttributeValues:           w.values,
-			ReturnValues:                        types.ReturnValueAllNew,
-			ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
-		}, count(&sent))
-		if err != nil {
-			return err
-		}
-		written = decode(out.Attributes)
-		return nil
+		return t.spend(ctx, 1, func(capacity types.ReturnConsumedCapacity) ([]types.ConsumedCapacity, error) {
+			out, err := t.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+				TableName:                           &t.name,
+				Key:                                 key(id),
+				UpdateExpression:                    aws.String("SET " + w.set),
+				ConditionExpression:                 &w.condition,
+				ExpressionAttributeNames:            w.names,
+				ExpressionAttributeValues:           w.values,
+				ReturnValues:                        types.ReturnValueAllNew,
+				ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+				ReturnConsumedCapacity:              capacity,
+			}, count(&sent))
+			if err != nil {
+				return nil, err
+			}
+			written = decode(out.Attributes)
+			return list(out.ConsumedCapacity), nil
+		})
 	}, func(current records.Record, found bool) bool {
 		if !found || w.own == nil || batched.sent+sent <= 1 || !w.own(current) {
 			return false

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,9 @@ import (
 
 	"github.com/designfultech/filestore/internal/records"
 )
+
+// maxSegments is the most that a table can be split into (Amazon DynamoDB API Reference, "Scan").
+const maxSegments = 1_000_000
 
 // Scan implements [records.Table]. A page is what DynamoDB finds in a megabyte of the table;
 // the pages are not read consistently, which costs half, so that they may show a record as it was
@@ -100,7 +104,8 @@ func (t *Table) page(ctx context.Context, input *dynamodb.ScanInput, meter *reco
 
 // segments reads the segments of the table at the same time (Amazon DynamoDB Developer Guide,
 // "Parallel scan"). Each has read one page that waits for the caller, and no more: so many pages
-// are in memory, however large the table is.
+// are in memory, however large the table is. Where the table is split into more segments, they are
+// read in a random order, the next one when one has ended.
 func (t *Table) segments(ctx context.Context, input dynamodb.ScanInput, opts records.ScanOptions) iter.Seq2[[]records.Record, error] {
 	type result struct {
 		page []records.Record
@@ -114,24 +119,28 @@ func (t *Table) segments(ctx context.Context, input dynamodb.ScanInput, opts rec
 		defer running.Wait()
 		defer cancel()
 
-		left := new(atomic.Int64)
+		parts := min(max(opts.Segments, opts.Parts), maxSegments)
+		order := rand.Perm(parts)
+		var next, left atomic.Int64
 		left.Store(int64(opts.Segments))
-		for n := range opts.Segments {
-			input := input
-			if opts.Segments > 1 {
-				input.Segment, input.TotalSegments = aws.Int32(int32(n)), aws.Int32(int32(opts.Segments))
-			}
+		for range opts.Segments {
 			running.Go(func() {
 				defer func() {
 					if left.Add(-1) == 0 {
 						close(results)
 					}
 				}()
-				for page, err := range t.pages(segmentCtx, input, opts.Meter) {
-					select {
-					case results <- result{page, err}:
-					case <-segmentCtx.Done():
-						return
+				for n := next.Add(1); n <= int64(parts); n = next.Add(1) {
+					input := input
+					if parts > 1 {
+						input.Segment, input.TotalSegments = aws.Int32(int32(order[n-1])), aws.Int32(int32(parts))
+					}
+					for page, err := range t.pages(segmentCtx, input, opts.Meter) {
+						select {
+						case results <- result{page, err}:
+						case <-segmentCtx.Done():
+							return
+						}
 					}
 				}
 			})

@@ -66,7 +66,10 @@ type Table struct {
 	page int // records per statement of Get and Scan
 }
 
-var _ records.Table = (*Table)(nil)
+var (
+	_ records.Table       = (*Table)(nil)
+	_ records.BulkExpirer = (*Table)(nil)
+)
 
 // Open opens the database at path, and makes it (mode 0600) if it is not there. The directory
 // must exist. It fails on a database that a newer version of this program has changed.
@@ -333,6 +336,46 @@ func (t *Table) Expire(ctx context.Context, id string, at, uploadedBefore record
 		func(r records.Record) error { return due(r.UploadedAt, uploadedBefore) })
 }
 
+// ExpireMany implements [records.BulkExpirer]: with one statement, and so one transaction, for a page
+// of ids.
+func (t *Table) ExpireMany(ctx context.Context, ids []string, at, uploadedBefore records.Stamp) (claimed []string, err error) {
+	if err := records.CheckWritten(at, uploadedBefore); err != nil {
+		return nil, err
+	}
+	for page := range slices.Chunk(ids, t.page) {
+		args := []any{string(at), string(uploadedBefore)}
+		for _, id := range page {
+			args = append(args, id)
+		}
+		in := strings.Repeat(", ?", len(page))[2:]
+		now, err := t.queryIDs(ctx, `UPDATE files SET deleted_at = ?
+			WHERE uploaded_at < ? AND stored_at IS NULL AND deleted_at IS NULL AND id IN (`+in+`) RETURNING id`, args...)
+		if err != nil {
+			return claimed, fmt.Errorf("write %d files: %w", len(page), named(err))
+		}
+		claimed = append(claimed, now...)
+	}
+	return claimed, nil
+}
+
+// queryIDs is query for statements that return nothing but an id.
+func (t *Table) queryIDs(ctx context.Context, query string, args ...any) ([]string, error) {
+	rows, err := t.db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var ids []string
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, rows.Err()
+}
+
 // Abandon implements [records.Table].
 func (t *Table) Abandon(ctx context.Context, id string, at, createdBefore records.Stamp) (records.Record, error) {
 	if err := records.CheckWritten(at, createdBefore); err != nil {
@@ -366,8 +409,8 @@ func (t *Table) Get(ctx context.Context, ids []string) (map[string]records.Recor
 	return found, nil
 }
 
-// Scan implements [records.Table]. The order is that of the ids. Each page is a statement of
-// its own, so that no writer and no checkpoint waits for the caller between two of them. There is
+// Scan implements [records.Table]. The order is that of the ids, from a random one on where opts.Parts
+// asks for it. Each page is a statement of its own, so that no writer and no checkpoint waits for the caller between two of them. There is
 // one reader, whatever opts.Segments says: the database has one connection, and no network to wait for.
 func (t *Table) Scan(ctx context.Context, f records.Filter, opts records.ScanOptions) iter.Seq2[[]records.Record, error] {
 	where, limits := condition(f)
@@ -376,24 +419,48 @@ func (t *Table) Scan(ctx context.Context, f records.Filter, opts records.ScanOpt
 		optional = "NULL, NULL" // as the other table: no caller comes to depend on them
 	}
 	query := `SELECT id, name, type, size, ` + optional + `, created_at, uploaded_at, stored_at, deleted_at FROM files
-		WHERE id > @after AND (` + where + `) ORDER BY id LIMIT @count`
+		WHERE id > @after%s AND (` + where + `) ORDER BY id LIMIT @count`
 	return func(yield func([]records.Record, error) bool) {
 		count := t.page
 		if opts.FirstPage > 0 {
 			count = min(opts.FirstPage, t.page)
 		}
-		for after := ""; ; count = min(2*count, t.page) {
-			page, err := t.scanPage(ctx, opts.Meter, query, append(slices.Clone(limits), sql.Named("after", after), sql.Named("count", count)))
-			if err != nil {
-				yield(nil, fmt.Errorf("scan files: %w", named(err)))
-				return
+		// read yields what is after the id, and says whether to go on.
+		read := func(after, upTo string, limits ...any) bool {
+			for ; ; count = min(2*count, t.page) {
+				page, err := t.scanPage(ctx, opts.Meter, fmt.Sprintf(query, upTo),
+					append(slices.Clone(limits), sql.Named("after", after), sql.Named("count", count)))
+				if err != nil {
+					yield(nil, fmt.Errorf("scan files: %w", named(err)))
+					return false
+				}
+				if !yield(page, nil) {
+					return false
+				}
+				if len(page) < count {
+					return true
+				}
+				after = page[len(page)-1].ID
 			}
-			if !yield(page, nil) || len(page) < count {
-				return
-			}
-			after = page[len(page)-1].ID
+		}
+		if opts.Parts <= opts.Segments {
+			read("", "", limits...)
+			return
+		}
+		if middle := anyID(); read(middle, "", limits...) {
+			read("", " AND id <= @last", append(slices.Clone(limits), sql.Named("last", middle))...)
 		}
 	}
+}
+
+// anyID returns a place in the order of ids, from which most tables have records on both sides.
+func anyID() string {
+	const digits = "abcdefghijklmnopqrstuvwxyz0123456789"
+	id := make([]byte, 8)
+	for i := range id {
+		id[i] = digits[rand.N(len(digits))]
+	}
+	return string(id)
 }
 
 func (t *Table) scanPage(ctx context.Context, meter *records.Meter, query string, args []any) ([]records.Record, error) {
