@@ -154,3 +154,84 @@ func TestMeterCanceled(t *testing.T) {
 		}
 	})
 }
+
+// A request of several writes is expected to take as much more, so that batches at the same time do
+// not overdraw the budget together: 8 of them are 25 units each.
+func TestMeterOfBatches(t *testing.T) {
+	const rate, writes, batches = 50, 25, 40
+	synctest.Test(t, func(t *testing.T) {
+		m := records.NewMeter(rate)
+		begin := time.Now()
+		var mu sync.Mutex
+		var at []time.Duration
+		var running sync.WaitGroup
+		for range 8 {
+			running.Go(func() {
+				for range batches / 8 {
+					done, err := m.BeginBatch(t.Context(), writes)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					mu.Lock()
+					at = append(at, time.Since(begin))
+					mu.Unlock()
+					time.Sleep(50 * time.Millisecond)
+					done(records.Cost{Requests: 1, Records: writes, Units: writes})
+				}
+			})
+		}
+		running.Wait()
+		for i := range at {
+			for j := i; j < len(at); j++ {
+				taken, allowed := float64(j-i+1)*writes, rate*((at[j]-at[i]).Seconds()+1)+writes
+				if taken > allowed+0.001 {
+					t.Fatalf("%.0f units in %s", taken, at[j]-at[i])
+				}
+			}
+		}
+		if took := time.Since(begin).Seconds(); took > 1.1*batches*writes/rate+float64(writes) {
+			t.Errorf("%.1f s", took)
+		}
+		// A single write after batches takes what one of them did.
+		if got := m.Total(); got != (records.Cost{Requests: batches, Records: batches * writes, Units: batches * writes}) {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+// A meter that is stopped lets nothing go any more, whoever waits; what is under way still counts.
+func TestMeterStopped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := records.NewMeter(1e-9) // the first is paid in thousands of years
+		underWay, err := m.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		waits := make(chan error)
+		go func() {
+			_, err := m.Begin(t.Context())
+			waits <- err
+		}()
+		synctest.Wait()
+		m.Stop()
+		if err := <-waits; !errors.Is(err, records.ErrStopped) {
+			t.Errorf("who waits gets %v", err)
+		}
+		m.Stop() // does no harm
+		if _, err := m.BeginBatch(t.Context(), 3); !errors.Is(err, records.ErrStopped) {
+			t.Errorf("who comes later gets %v", err)
+		}
+		underWay(records.Cost{Requests: 1, Units: 128})
+		if got := m.Total(); got != (records.Cost{Requests: 1, Units: 128}) {
+			t.Errorf("%+v", got)
+		}
+
+		unlimited := records.NewMeter(0)
+		unlimited.Stop()
+		if _, err := unlimited.Begin(t.Context()); !errors.Is(err, records.ErrStopped) {
+			t.Errorf("without a limit: %v", err)
+		}
+		(*records.Meter)(nil).Stop()
+	})
+}

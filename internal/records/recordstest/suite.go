@@ -53,6 +53,8 @@ func Run(t *testing.T, open func(t *testing.T) records.Table) {
 	t.Run("scan ends early", func(t *testing.T) { testScanEndsEarly(t, open(t)) })
 	t.Run("scan canceled", func(t *testing.T) { testScanCanceled(t, open(t)) })
 	t.Run("canceled", func(t *testing.T) { testCanceled(t, open(t)) })
+	t.Run("many claims", func(t *testing.T) { testExpireMany(t, open(t)) })
+	t.Run("many claims meet", func(t *testing.T) { testExpireManyMeet(t, open(t)) })
 	t.Run("races", func(t *testing.T) { testRaces(t, open(t)) })
 	t.Run("unknown attributes", func(t *testing.T) { testUnknownAttributes(t, open(t)) })
 }
@@ -751,8 +753,9 @@ func testScanOptions(t *testing.T, table records.Table) {
 		{},
 		{Segments: 1}, {Segments: 2}, {Segments: 3}, {Segments: 8}, {Segments: 200},
 		{FirstPage: 1}, {FirstPage: 4}, {FirstPage: 1000}, {FirstPage: 2, Segments: 5},
+		{Segments: 2, Parts: 2}, {Segments: 1, Parts: 2}, {Segments: 3, Parts: 20}, {Segments: 8, Parts: 300}, {FirstPage: 2, Segments: 2, Parts: 5},
 	} {
-		t.Run(fmt.Sprintf("segments %d, first page %d", opts.Segments, opts.FirstPage), func(t *testing.T) {
+		t.Run(fmt.Sprintf("segments %d of %d, first page %d", opts.Segments, opts.Parts, opts.FirstPage), func(t *testing.T) {
 			opts.Meta, opts.Meter = true, records.NewMeter(0)
 			found, pages := scanWith(t, table, records.Filter{}, opts)
 			if diff := cmp.Diff(all, found); diff != "" {
@@ -885,6 +888,113 @@ func testUnknownAttributes(t *testing.T, table records.Table) {
 		if got := attributes.Attribute(t, id, "owner"); got != "somebody" {
 			t.Errorf("%s record: owner %q", id, got)
 		}
+	}
+}
+
+// expireMany claims together, or one by one where the table can't.
+func expireMany(ctx context.Context, table records.Table, ids []string, at, before records.Stamp) (claimed []string, err error) {
+	if bulk, ok := table.(records.BulkExpirer); ok {
+		return bulk.ExpireMany(ctx, ids, at, before)
+	}
+	for _, id := range ids {
+		_, err := table.Expire(ctx, id, at, before)
+		if _, refused := errors.AsType[*records.TransitionError](err); refused {
+			continue
+		}
+		if err != nil {
+			return claimed, err
+		}
+		claimed = append(claimed, id)
+	}
+	return claimed, nil
+}
+
+// testExpireMany shows that of many files those are claimed that would be by themselves, and no other
+// record is touched.
+func testExpireMany(t *testing.T, table records.Table) {
+	limit := records.Stamp("2026-01-02T03:10:01") // a second after uploaded
+	var ids, due []string
+	others := make(map[string]records.Record)
+	for i := range 60 {
+		r := temporary(fmt.Sprintf("many%03d", i))
+		switch i % 6 {
+		case 0:
+			r = placeholder(r.ID)
+		case 1:
+			r.StoredAt = stored
+		case 2:
+			r.DeletedAt = deleted
+		case 3:
+			r.UploadedAt = limit
+		default:
+			due = append(due, r.ID)
+		}
+		put(t, table, r)
+		if ids = append(ids, r.ID); !slices.Contains(due, r.ID) {
+			others[r.ID] = r
+		}
+	}
+	left := temporary("not asked for")
+	put(t, table, left)
+	others[left.ID] = left
+
+	for _, stamps := range [][2]records.Stamp{{"", limit}, {now, ""}, {"now", limit}, {now, "2026-01-02"}} {
+		if claimed, err := expireMany(t.Context(), table, ids, stamps[0], stamps[1]); err == nil || len(claimed) > 0 {
+			t.Errorf("stamps %q: %q were claimed", stamps, claimed)
+		}
+	}
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if claimed, err := expireMany(canceled, table, ids, now, limit); !errors.Is(err, context.Canceled) || len(claimed) > 0 {
+		t.Errorf("canceled: %q were claimed, error %v", claimed, err)
+	}
+
+	claimed, err := expireMany(t.Context(), table, append(slices.Clone(ids), "unknown", "caf\xe9", strings.Repeat("x", 3000)), now, limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if slices.Sort(claimed); !slices.Equal(claimed, due) {
+		t.Errorf("%q were claimed, want %q", claimed, due)
+	}
+	for _, id := range due {
+		want := with(temporary(id), func(r *records.Record) { r.DeletedAt = now })
+		if diff := cmp.Diff(&want, read(t, table, id)); diff != "" {
+			t.Errorf("record (-want +got):\n%s", diff)
+		}
+	}
+	for id, want := range others {
+		checkUnchanged(t, table, id, true, want)
+	}
+	if again, err := expireMany(t.Context(), table, ids, later, limit); err != nil || len(again) > 0 {
+		t.Errorf("%q were claimed twice, error %v", again, err)
+	}
+	if none, err := expireMany(t.Context(), table, nil, now, limit); err != nil || len(none) > 0 {
+		t.Errorf("of none %q were claimed, error %v", none, err)
+	}
+}
+
+// testExpireManyMeet has two claim the same files at the same time: each file is one's.
+func testExpireManyMeet(t *testing.T, table records.Table) {
+	var ids []string
+	for i := range 100 {
+		id := fmt.Sprintf("meet%03d", i)
+		put(t, table, temporary(id))
+		ids = append(ids, id)
+	}
+	var claimed [2][]string
+	var wg sync.WaitGroup
+	for i := range claimed {
+		wg.Go(func() {
+			var err error
+			if claimed[i], err = expireMany(t.Context(), table, ids, now, now); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	all := slices.Concat(claimed[0], claimed[1])
+	if slices.Sort(all); !slices.Equal(all, ids) {
+		t.Errorf("%d and %d of %d were claimed: %q", len(claimed[0]), len(claimed[1]), len(ids), all)
 	}
 }
 

@@ -118,6 +118,10 @@ func (a *alternating) Expire(ctx context.Context, id string, at, before records.
 	return a.next().Expire(ctx, id, at, before)
 }
 
+func (a *alternating) ExpireMany(ctx context.Context, ids []string, at, before records.Stamp) ([]string, error) {
+	return a.next().(records.BulkExpirer).ExpireMany(ctx, ids, at, before)
+}
+
 func (a *alternating) Abandon(ctx context.Context, id string, at, before records.Stamp) (records.Record, error) {
 	return a.next().Abandon(ctx, id, at, before)
 }
