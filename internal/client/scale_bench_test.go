@@ -163,17 +163,13 @@ func fillDue(b *testing.B, f *filestore, n int) {
 		}
 		return r
 	}
-	if f.dynamoDB != "" {
-		recordstest.Fill(b, f.dynamoAPI, f.tableName, n, func(i int) map[string]types.AttributeValue { return recordstest.Item(record(i)) })
-	} else {
-		const together = 10_000
-		for first := 0; first < n; first += together {
-			var rs []records.Record
-			for i := first; i < min(first+together, n); i++ {
-				rs = append(rs, record(i))
-			}
-			f.insert(b, rs)
+	const together = 10_000
+	for first := 0; first < n; first += together {
+		var rs []records.Record
+		for i := first; i < min(first+together, n); i++ {
+			rs = append(rs, record(i))
 		}
+		f.fill(b, rs)
 	}
 	var group errgroup.Group
 	group.SetLimit(8)
@@ -183,6 +179,16 @@ func fillDue(b *testing.B, f *filestore, n int) {
 	if err := group.Wait(); err != nil {
 		b.Fatal(err)
 	}
+}
+
+// fill puts records into the table, past the client.
+func (f *filestore) fill(t testing.TB, rs []records.Record) {
+	t.Helper()
+	if f.dynamoDB == "" {
+		f.insert(t, rs)
+		return
+	}
+	recordstest.Fill(t, f.dynamoAPI, f.tableName, len(rs), func(i int) map[string]types.AttributeValue { return recordstest.Item(rs[i]) })
 }
 
 // scaleID is an id of 16 characters; those that follow each other are far apart, as ids are.
