@@ -107,7 +107,7 @@ type Summary struct {
 //
 // The error is that of the pass itself; failures of single files are reported and counted.
 func (c *Client) Expire(ctx context.Context, opts ExpireOptions) (Summary, error) {
-	s := &sweep{client: c, opts: opts, now: c.Now(), table: c.Records, claims: c.Claims, found: make(chan Swept)}
+	s := &sweep{client: c, opts: opts, now: c.Now(), table: c.Records, claims: c.Claims, found: make(chan Swept, maxDeleted)}
 	s.bulk, _ = c.Records.(records.BulkExpirer)
 	if table, ok := c.Records.(records.Metered); ok && opts.Writes != nil {
 		s.table = table.Metered(opts.Writes)
