@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
@@ -83,7 +85,11 @@ func (c *counting) client() *client.Client {
 		Now:      func() time.Time { return time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC) },
 	}
 	out.Records = dynamo.New(dynamodb.NewFromConfig(cfg, func(o *dynamodb.Options) {
-		o.Retryer = client.TellThrottled(client.NewRetryer(), out.Throttled)
+		// Not the adaptive mode: it may wait for no time at all, over and over, until a nanosecond has passed,
+		// and the time of synctest stands still meanwhile.
+		o.Retryer = client.TellThrottled(retry.NewStandard(func(o *retry.StandardOptions) {
+			o.MaxAttempts, o.RateLimiter = 8, ratelimit.None
+		}), out.Throttled)
 	}), "Files")
 	return out
 }
