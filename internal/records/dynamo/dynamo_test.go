@@ -636,3 +636,63 @@ func TestManyRecords(t *testing.T) {
 		t.Errorf("%d records in %d pages", len(seen), pages)
 	}
 }
+
+// Writes are counted where there is a meter, those that were refused too, and cost what the items they
+// meet are large.
+func TestMetered(t *testing.T) {
+	api := testserver.DynamoDB(testserver.Dynalite(t))
+	table := newTable(t, &newServer{Client: api}, "Metered")
+	meter := records.NewMeter(0)
+	metered := table.Metered(meter)
+	item := func(id string, size int) {
+		putRaw(t, api, "Metered", map[string]types.AttributeValue{
+			"id": text(id), "name": text("a"), "uploaded_at": text("2026-01-02T03:04:05"), "other": text(strings.Repeat("x", size)),
+		})
+	}
+	item("small", 10)
+	item("large", 2500)
+	for _, step := range []struct {
+		id      string
+		refused error
+		units   float64
+	}{
+		{"small", nil, 1},
+		{"small", records.ErrDeleted, 1},
+		{"large", nil, 3},
+		{"large", records.ErrDeleted, 3},
+		{"none", records.ErrNotFound, 1},
+	} {
+		before := meter.Total()
+		if _, err := metered.Expire(t.Context(), step.id, now, now); !errors.Is(err, step.refused) {
+			t.Errorf("%s: error %v, want %v", step.id, err, step.refused)
+		}
+		after := meter.Total()
+		if after.Units-before.Units != step.units || after.Requests-before.Requests != 1 || after.Records-before.Records != 1 {
+			t.Errorf("%s, refused %v: %+v, then %+v", step.id, step.refused, before, after)
+		}
+	}
+	before := meter.Total()
+	if err := metered.Create(t.Context(), records.Record{ID: "made", Name: "a", CreatedAt: now}); err != nil {
+		t.Error(err)
+	}
+	if err := metered.Discard(t.Context(), "made"); err != nil {
+		t.Error(err)
+	}
+	if after := meter.Total(); after.Units-before.Units != 2 || after.Requests-before.Requests != 2 {
+		t.Errorf("%+v, then %+v", before, after)
+	}
+
+	// The table itself is as it was; and a meter that is stopped lets no write go.
+	before = meter.Total()
+	if _, err := table.Delete(t.Context(), "small", now); err != nil || meter.Total() != before {
+		t.Errorf("%+v, error %v", meter.Total(), err)
+	}
+	item("later", 10)
+	meter.Stop()
+	if _, err := metered.Expire(t.Context(), "later", now, now); !errors.Is(err, records.ErrStopped) {
+		t.Errorf("error %v, want %v", err, records.ErrStopped)
+	}
+	if r, err := table.Expire(t.Context(), "later", now, now); err != nil {
+		t.Errorf("%+v, error %v: it was written already", r, err)
+	}
+}

@@ -124,6 +124,40 @@ func TestSegments(t *testing.T) {
 	}
 }
 
+// A table in more parts than are read at once: each is read to its end, once, and those that come first
+// are others each time.
+func TestParts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const segments, parts, pages = 4, 64, 3
+		first := make(map[string]bool)
+		for range 20 {
+			server := &segmented{pages: pages}
+			seen := make(map[string]bool)
+			for page, err := range dynamo.New(server, "Files").Scan(t.Context(), records.Filter{}, records.ScanOptions{Segments: segments, Parts: parts}) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, r := range page {
+					if len(seen) == 0 {
+						first[r.ID] = true
+					}
+					if seen[r.ID] {
+						t.Errorf("%s was read twice", r.ID)
+					}
+					seen[r.ID] = true
+				}
+			}
+			if len(seen) != parts*pages || server.most != segments {
+				t.Errorf("%d pages, %d at once", len(seen), server.most)
+			}
+		}
+		// 20 of 64: that they are fewer than 8 different ones has a chance of less than 1e-12.
+		if len(first) < 8 {
+			t.Errorf("the scans began at %v", first)
+		}
+	})
+}
+
 // A caller that takes its time has one page of each segment waiting for it, and no more: memory
 // does not depend on the size of the table. Without segments nothing is read ahead.
 func TestReadAhead(t *testing.T) {
