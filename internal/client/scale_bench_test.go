@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -34,8 +35,8 @@ import (
 func BenchmarkExpire(b *testing.B) {
 	sizes := func(byDefault int) []int {
 		var all []int
-		for _, field := range bytes.Fields([]byte(os.Getenv("FILESTORE_SCALE"))) {
-			n, err := strconv.Atoi(string(field))
+		for field := range strings.FieldsSeq(os.Getenv("FILESTORE_SCALE")) {
+			n, err := strconv.Atoi(field)
 			if err != nil {
 				b.Fatal(err)
 			}
