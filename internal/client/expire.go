@@ -29,6 +29,9 @@ const (
 	// deleteWait is how long a claimed file waits for others, until its object is deleted: where claims are
 	// slow, there may not be a full request for an hour.
 	deleteWait = 5 * time.Second
+	// maxExcused is how many more times a claim is made that was throttled, though the SDK has tried it
+	// some times, and after which fewer are in flight: that there were too many is not its fault.
+	maxExcused = 10
 	// Sweeps split the table into more parts than they read at once, and take them in a random order:
 	// so two sweeps at the same time are mostly at different records and share the work. With a limit
 	// of time there are more, so that each is small, and every part has its turn sooner or later.
@@ -211,6 +214,12 @@ func (s *sweep) claimAll(ctx context.Context) error {
 	}
 	claims := newWorkers(s.claims.Highest(), func(j claimJob) {
 		done := s.claim(ctx, j.due)
+		for range maxExcused {
+			if !isThrottled(done.Err) || !j.slot.Throttled() || s.timeOver() {
+				break
+			}
+			done = s.claim(ctx, j.due)
+		}
 		j.slot.Release(0)
 		s.pass(done)
 	})

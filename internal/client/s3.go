@@ -210,6 +210,11 @@ func NewRetryer() aws.Retryer {
 	})
 }
 
+// isThrottled reports whether a service says that it is asked too much.
+func isThrottled(err error) bool {
+	return retry.IsErrorThrottles(retry.DefaultThrottles).IsErrorThrottle(err).Bool()
+}
+
 // TellThrottled returns r, which calls told before it tries again what a service has throttled.
 func TellThrottled(r aws.Retryer, told func()) aws.Retryer { return &throttleTeller{r, told} }
 
@@ -220,7 +225,7 @@ type throttleTeller struct {
 
 // RetryDelay implements [aws.Retryer].
 func (t *throttleTeller) RetryDelay(attempt int, err error) (time.Duration, error) {
-	if retry.IsErrorThrottles(retry.DefaultThrottles).IsErrorThrottle(err).Bool() {
+	if isThrottled(err) {
 		t.told()
 	}
 	return t.Retryer.RetryDelay(attempt, err)

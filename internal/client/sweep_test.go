@@ -88,7 +88,7 @@ func (c *counting) client() *client.Client {
 		// Not the adaptive mode: it may wait for no time at all, over and over, until a nanosecond has passed,
 		// and the time of synctest stands still meanwhile.
 		o.Retryer = client.TellThrottled(retry.NewStandard(func(o *retry.StandardOptions) {
-			o.MaxAttempts, o.RateLimiter = 8, ratelimit.None
+			o.MaxAttempts, o.RateLimiter = 4, ratelimit.None
 		}), out.Throttled)
 	}), "Files")
 	return out
@@ -445,7 +445,7 @@ func TestClaimsAdapt(t *testing.T) {
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
-		const files, atOnce = 600, 6
+		const files, atOnce = 600, 4
 		server := newCounting(files)
 		server.atOnce = atOnce
 		c := server.client()
@@ -453,7 +453,7 @@ func TestClaimsAdapt(t *testing.T) {
 		if err != nil || s.Expired != files || s.Failed > 0 {
 			t.Fatalf("%+v, %v", s, err)
 		}
-		if bound := c.Claims.Limit(); bound > 4*atOnce {
+		if bound := c.Claims.Limit(); bound > 5*atOnce {
 			t.Errorf("the bound is %d where %d are taken", bound, atOnce)
 		}
 		if server.throttle == 0 || server.throttle > files/4 {
