@@ -88,7 +88,7 @@ func (c *counting) client() *client.Client {
 		// Not the adaptive mode: it may wait for no time at all, over and over, until a nanosecond has passed,
 		// and the time of synctest stands still meanwhile.
 		o.Retryer = client.TellThrottled(retry.NewStandard(func(o *retry.StandardOptions) {
-			o.MaxAttempts, o.RateLimiter = 4, ratelimit.None
+			o.MaxAttempts, o.RateLimiter = 2, ratelimit.None
 		}), out.Throttled)
 	}), "Files")
 	return out
