@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -29,6 +31,7 @@ type app struct {
 
 	flags globalFlags
 	out   *output
+	log   *slog.Logger            // of messages; nil: they are lines of text
 	end   context.CancelCauseFunc // ends the context of the command
 	cause func() error            // why that context has ended, nil while it has not
 
@@ -50,7 +53,11 @@ func (a *app) main(ctx context.Context, args []string) int {
 	help := &errorKeeper{w: a.stdout}
 	root.SetOut(help)
 	root.SetErr(a.stderr)
-	err := errors.Join(root.ExecuteContext(ctx), help.err)
+	cmd, err := root.ExecuteContextC(ctx)
+	if a.out == nil && err != nil {
+		a.startLogOf(args, cmd)
+	}
+	err = errors.Join(err, help.err)
 	if a.out != nil {
 		err = errors.Join(err, a.out.close())
 	}
@@ -59,15 +66,15 @@ func (a *app) main(ctx context.Context, args []string) int {
 	}
 	for _, e := range besideItems(err) {
 		if reasonOf(e) != client.Interrupted || leavesTraces(e) {
-			a.fail("", e)
+			a.fail(subject{}, e)
 		}
 	}
+	last, reason, status := "interrupted", client.Interrupted, exitInterrupted
 	if over := a.timeOver(); over != nil {
-		a.message("error", "%s", over)
-		return exitRetry
+		last, reason, status = over.Error(), client.Retry, exitRetry
 	}
-	a.message("error", "interrupted")
-	return exitInterrupted
+	a.say(message{kind: "error", text: last, attrs: []slog.Attr{slog.String("reason", string(reason)), slog.Int("status", status)}})
+	return status
 }
 
 // timeLimitError is the cause for which the context of a command ends when its --timeout is over.
@@ -142,7 +149,11 @@ Without an AWS account, --local keeps everything in a directory on this disk.`,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			a.out = newOutput(a)
-			if err := a.flags.check(cmd); err != nil || cmd.Hidden {
+			a.flags.changed = func(name string) bool { return cmd.Flags().Changed(name) }
+			if err := a.startLog(cmd); err != nil {
+				return err
+			}
+			if err := a.flags.check(); err != nil || cmd.Hidden {
 				return err // the server of a local store ends with its parent
 			}
 			return a.limitTime()
@@ -210,34 +221,39 @@ func (a *app) withoutBar(write func()) {
 
 // message writes one line to stderr, without disturbing a progress bar.
 func (a *app) message(kind, format string, args ...any) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.messageLocked(kind, format, args...)
+	a.say(message{kind: kind, text: fmt.Sprintf(format, args...)})
 }
 
-func (a *app) messageLocked(kind, format string, args ...any) {
+// say writes one message to stderr: a line of text, and its hint as another one, or a record of
+// the log.
+func (a *app) say(m message) {
+	// Joined errors come with line breaks.
+	m.text = strings.ReplaceAll(m.text, "\n", "; ")
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	if a.bar != nil {
 		a.bar.clear()
 	}
-	// Joined errors come with line breaks; everything else that is not printable is escaped.
-	text := printable(strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; "))
-	// Nobody is left to be told that stderr is gone.
-	_, _ = fmt.Fprintf(a.stderr, "filestore: %s: %s\n", kind, text)
-}
-
-// fail reports the failure of one file, with a hint once for all files with the same one.
-func (a *app) fail(what string, err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if what == "" {
-		a.messageLocked("error", "%s", describe(err))
-	} else {
-		a.messageLocked("error", "%q: %s", what, describe(err))
+	if a.log != nil {
+		m.log(a.log)
+		return
 	}
-	a.hintLocked(hintFor(err))
+	text := m.text
+	if what := cmp.Or(m.path, m.id); what != "" {
+		text = fmt.Sprintf("%q: %s", what, text)
+	}
+	a.line(m.kind, text)
+	a.hintLine(m.hint)
 }
 
-func (a *app) hintLocked(hint string) {
+// line writes a line of text to stderr, with everything escaped that is not printable.
+func (a *app) line(kind, text string) {
+	// Nobody is left to be told that stderr is gone.
+	_, _ = fmt.Fprintf(a.stderr, "filestore: %s: %s\n", kind, printable(text))
+}
+
+// hintLine writes a hint as a line of text, once for all messages with the same one.
+func (a *app) hintLine(hint string) {
 	if hint == "" || a.hints[hint] {
 		return
 	}
@@ -245,20 +261,38 @@ func (a *app) hintLocked(hint string) {
 		a.hints = make(map[string]bool)
 	}
 	a.hints[hint] = true
-	a.messageLocked("hint", "%s", hint)
+	a.line("hint", hint)
 }
 
-// hint writes a hint, once.
+// fail reports the failure of one file, or of the whole command, with what can be done about it.
+func (a *app) fail(about subject, err error, attrs ...slog.Attr) {
+	a.say(message{kind: "error", subject: about, text: describe(err), hint: hintFor(err),
+		attrs: append([]slog.Attr{slog.String("reason", string(reasonOf(err)))}, attrs...)})
+}
+
+// warn writes a warning about one file.
+func (a *app) warn(about subject, format string, args ...any) {
+	a.say(message{kind: "warning", subject: about, text: fmt.Sprintf(format, args...)})
+}
+
+// hint writes a hint by itself, once.
 func (a *app) hint(hint string) {
+	if a.log != nil {
+		a.say(message{kind: "hint", text: hint})
+		return
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.hintLocked(hint)
+	if a.bar != nil {
+		a.bar.clear()
+	}
+	a.hintLine(hint)
 }
 
-// remark writes a note also where no person is at the terminal: a log should have it.
-func (a *app) remark(format string, args ...any) {
+// remark writes a note about one file also where no person is at the terminal: a log should have it.
+func (a *app) remark(about subject, format string, args ...any) {
 	if !a.flags.quiet {
-		a.message("note", format, args...)
+		a.say(message{kind: "note", subject: about, text: fmt.Sprintf(format, args...)})
 	}
 }
 

@@ -45,6 +45,7 @@ type globalFlags struct {
 	storeOnLoad       bool
 	json              bool
 	quiet             bool
+	logFormat         logFormat
 
 	changed func(flag string) bool
 }
@@ -53,6 +54,7 @@ func (f *globalFlags) register(root *cobra.Command) {
 	f.urlExpiration = duration(client.DefaultURLLifetime)
 	f.temporaryLifetime = duration(client.DefaultTemporaryLifetime)
 	f.stallTimeout = duration(client.DefaultStallTimeout)
+	f.logFormat = logText
 	flags := root.PersistentFlags()
 	flags.Var((*optionalDir)(&f.local), "local", "keep everything in a directory on this disk; without `[=DIR]` in the user's data directory [FILESTORE_LOCAL]")
 	flags.Lookup("local").NoOptDefVal = "true"
@@ -69,6 +71,7 @@ func (f *globalFlags) register(root *cobra.Command) {
 	flags.Var(&f.bwlimit, "bwlimit", "bytes a second of all connections together, up and down counted alike, such as 8M or 500K (default: no limit) [FILESTORE_BWLIMIT]")
 	flags.BoolVar(&f.json, "json", false, "print JSON Lines, one object a file")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "print ids only, and no progress")
+	flags.Var(&f.logFormat, "log-format", "how messages are written to standard error: `text`, or json for one object a line [FILESTORE_LOG_FORMAT]")
 }
 
 // optionalDir is the value of --local: a directory, or a switch.
@@ -82,8 +85,7 @@ func (d *optionalDir) String() string { return string(*d) }
 // Type implements pflag.Value. A "bool" is shown without the value that it has by itself.
 func (d *optionalDir) Type() string { return "bool" }
 
-func (f *globalFlags) check(cmd *cobra.Command) error {
-	f.changed = func(name string) bool { return cmd.Flags().Changed(name) }
+func (f *globalFlags) check() error {
 	if f.json && f.quiet {
 		return usagef("", "--json and --quiet exclude each other")
 	}

@@ -397,7 +397,7 @@ func (d *downloads) report(results iter.Seq[downloaded]) error {
 		switch {
 		case r.err != nil && toStdout:
 			t.fail(r.err)
-			d.app.failItem(r.record.ID, r.err)
+			d.app.failItem(subject{id: r.record.ID}, r.err)
 			continue
 		case r.err != nil:
 			t.fail(r.err)
@@ -406,7 +406,7 @@ func (d *downloads) report(results iter.Seq[downloaded]) error {
 		}
 		t.ok()
 		if r.object.Verified == "" {
-			d.app.message("warning", "%q: the server holds no checksum; only the size was compared", r.record.ID)
+			d.app.warn(subject{id: r.record.ID}, "the server holds no checksum; only the size was compared")
 		}
 		if toStdout {
 			continue

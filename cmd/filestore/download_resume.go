@@ -60,7 +60,7 @@ func (d *downloads) resumeFile(ctx context.Context, t target) (_ transfer.Object
 	}
 	if !v.InRanges() {
 		if v.ETag != "" && t.record.Size >= 0 { // it is large, so the server was asked
-			d.app.remark("%q: the server holds no checksum of the whole object, so it can't be gone on with", t.record.ID)
+			d.app.remark(subject{id: t.record.ID}, "the server holds no checksum of the whole object, so it can't be gone on with")
 		}
 		return d.toFile(ctx, t)
 	}
@@ -127,7 +127,7 @@ func (d *downloads) openPartial(t target, v transfer.Version) (*partial, error) 
 			return p, nil
 		}
 		// Another file, not this one made empty: it may have got a second name meanwhile.
-		d.app.remark("%q: %s; starting anew", p.id, why)
+		d.app.remark(subject{id: p.id}, "%s; starting anew", why)
 		if err := errors.Join(p.discard(), p.close()); err != nil {
 			return nil, err
 		}
@@ -229,7 +229,7 @@ func (p *partial) resumption() transfer.Resumption {
 		There: there,
 		Kept: func(size int64) {
 			if len(there) > 0 {
-				p.downloads.app.remark("%q: %s of %s are there", p.id, iecSize(size), iecSize(p.entry.Size))
+				p.downloads.app.remark(subject{id: p.id}, "%s of %s are there", iecSize(size), iecSize(p.entry.Size))
 			}
 		},
 		Record: func(x transfer.Extent) error {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 
 	"github.com/aws/smithy-go"
@@ -56,7 +57,7 @@ func (e *usageError) Error() string { return e.err.Error() }
 func (e *usageError) Unwrap() error { return e.err }
 
 // itemsError says that some or all items failed. Each has been reported already.
-type itemsError struct{ status int }
+type itemsError struct{ status, failed, done int }
 
 func (e *itemsError) Error() string { return fmt.Sprintf("exit status %d", e.status) }
 
@@ -85,9 +86,9 @@ func (t *tally) result() error {
 	case t.failed == 0:
 		return nil
 	case t.done > 0:
-		return &itemsError{exitPartial}
+		return &itemsError{exitPartial, t.failed, t.done}
 	default:
-		return &itemsError{t.status}
+		return &itemsError{t.status, t.failed, t.done}
 	}
 }
 
@@ -98,12 +99,14 @@ func (a *app) report(err error) int {
 	}
 	items, ok := errors.AsType[*itemsError](err)
 	if !ok {
-		a.fail("", err)
-		return exitStatus(err)
+		status := exitStatus(err)
+		a.fail(subject{}, err, slog.Int("status", status))
+		return status
 	}
 	for _, e := range besideItems(err) {
-		a.fail("", e)
+		a.fail(subject{}, e)
 	}
+	a.logEnd(items)
 	return items.status
 }
 

@@ -78,7 +78,7 @@ func runInfo(ctx context.Context, a *app, opts *infoOptions) (err error) {
 		f := r.Value
 		urls = urls || f.URL.URL != ""
 		if bad := f.Malformed(); bad != nil {
-			a.message("warning", "%q: the record is malformed: %v", r.ID, bad)
+			a.warn(subject{id: r.ID}, "the record is malformed: %v", bad)
 		}
 		line := result{
 			id: r.ID,

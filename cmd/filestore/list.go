@@ -99,7 +99,7 @@ func runList(ctx context.Context, a *app, opts *listOptions) (err error) {
 			return err
 		}
 		if bad := r.Malformed(); bad != nil {
-			a.message("warning", "%q: the record is malformed: %v", r.ID, bad)
+			a.warn(subject{id: r.ID}, "the record is malformed: %v", bad)
 		}
 		a.out.add(result{
 			id: r.ID,

@@ -120,11 +120,7 @@ type failureCause struct {
 
 // fail reports that one file failed: on stderr always, and in JSON as a line of its own.
 func (o *output) fail(id, path string, err error) {
-	what := id
-	if path != "" {
-		what = path
-	}
-	o.app.failItem(what, err)
+	o.app.failItem(subject{id: id, path: path}, err)
 	if !o.app.flags.json {
 		return
 	}
@@ -140,9 +136,9 @@ func (o *output) fail(id, path string, err error) {
 
 // failItem reports the failure of one file on stderr. Of an interrupt the user knows, and the last
 // line says so once, as it does of a time limit; not of what they left.
-func (a *app) failItem(what string, err error) {
+func (a *app) failItem(about subject, err error) {
 	if reasonOf(err) != client.Interrupted || leavesTraces(err) {
-		a.fail(what, err)
+		a.fail(about, err)
 	} else if resumable, ok := errors.AsType[*resumableError](err); ok {
 		a.hint(resumable.hint())
 	} else if kept, ok := errors.AsType[*keptError](err); ok {
@@ -178,15 +174,19 @@ func (o *output) jsonLine(v any) {
 		o.err = errors.Join(o.err, err)
 		return
 	}
-	// A terminal may be where it ends, and JSON leaves much raw that moves one.
+	o.line(plainJSONText(strings.TrimSuffix(b.String(), "\n")))
+}
+
+// plainJSONText escapes what JSON leaves raw and moves a terminal, where it may end.
+func plainJSONText(line string) string {
 	// A raw message, as metadata is, passes the encoder with bytes that are no UTF-8.
-	line := strings.ToValidUTF8(strings.TrimSuffix(b.String(), "\n"), "\ufffd")
-	o.line(escapeRunes(line, isPlain, func(r rune) string {
+	line = strings.ToValidUTF8(line, "\ufffd")
+	return escapeRunes(line, isPlain, func(r rune) string {
 		if high, low := utf16.EncodeRune(r); high != unicode.ReplacementChar {
 			return fmt.Sprintf(`\u%04x\u%04x`, high, low)
 		}
 		return fmt.Sprintf(`\u%04x`, r)
-	}))
+	})
 }
 
 // document writes the one result of a command that prints a document: JSON for files and people,

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,8 +51,8 @@ func (a *app) startProgress(ctx context.Context, what string, total int64, files
 		return p
 	}
 	ctx, p.stop = context.WithCancel(ctx)
-	if !a.stderrTTY || a.isDumb() {
-		p.done.Go(func() { every(ctx, plainInterval, func() { a.message("progress", "%s", p.line()) }) })
+	if !a.stderrTTY || a.isDumb() || a.log != nil {
+		p.done.Go(func() { every(ctx, plainInterval, func() { a.say(p.message()) }) })
 		return p
 	}
 	a.mu.Lock()
@@ -135,16 +136,20 @@ func (p *progress) bytes() int64 {
 	return moved
 }
 
-// line says where the work is, without a terminal.
-func (p *progress) line() string {
-	text := fmt.Sprintf("%s: %s", p.what, iecSize(p.bytes()))
+// message says where the work is, without a terminal.
+func (p *progress) message() message {
+	bytes := p.bytes()
+	m := message{kind: "progress", text: fmt.Sprintf("%s: %s", p.what, iecSize(bytes)), attrs: []slog.Attr{slog.Int64("bytes", bytes)}}
 	if p.total >= 0 {
-		text += " of " + iecSize(p.total)
+		m.text += " of " + iecSize(p.total)
+		m.attrs = append(m.attrs, slog.Int64("bytes_total", p.total))
 	}
 	if p.files > 0 {
-		text += fmt.Sprintf(", %d of %d files", p.filesEnded.Load(), p.files)
+		ended := p.filesEnded.Load()
+		m.text += fmt.Sprintf(", %d of %d files", ended, p.files)
+		m.attrs = append(m.attrs, slog.Int64("files", ended), slog.Int64("files_total", p.files))
 	}
-	return text
+	return m
 }
 
 // draw brings the bar up to date. One that can't be drawn is no reason to stop.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mattn/go-runewidth"
+	"github.com/spf13/cobra"
 )
 
 // On a terminal there is one bar for all files, as wide as there is room, that goes back where
@@ -64,6 +65,7 @@ func TestPlainProgress(t *testing.T) {
 	for name, test := range map[string]struct {
 		tty, quiet bool
 		terminal   string
+		format     logFormat
 		total      int64
 		files      int
 		want       string
@@ -73,6 +75,9 @@ func TestPlainProgress(t *testing.T) {
 		"dumb terminal":  {tty: true, terminal: "dumb", total: 2048, want: "filestore: progress: uploading x: 1.0 KiB of 2.0 KiB\n"},
 		"several files":  {total: 2048, files: 3, want: "filestore: progress: uploading x: 1.0 KiB of 2.0 KiB, 1 of 3 files\n"},
 		"more than all":  {total: 512, want: "filestore: progress: uploading x: 512 B of 512 B\n"},
+		"log in JSON": {tty: true, format: logJSON, total: 2048, files: 3, want: `{"time":"2000-01-01T00:00:10.000Z","level":"INFO",` +
+			`"msg":"uploading x: 1.0 KiB of 2.0 KiB, 1 of 3 files","kind":"progress",` +
+			`"bytes":1024,"bytes_total":2048,"files":1,"files_total":3}` + "\n"},
 		"quiet":          {quiet: true, total: 2048},
 		"quiet terminal": {tty: true, quiet: true, total: 2048},
 	} {
@@ -83,6 +88,7 @@ func TestPlainProgress(t *testing.T) {
 					stderr: &stderr, stderrTTY: test.tty, flags: globalFlags{quiet: test.quiet},
 					lookupEnv: func(string) (string, bool) { return test.terminal, true },
 				}
+				a.setLog(test.format, &cobra.Command{Use: "filestore"})
 				p := a.startProgress(t.Context(), "uploading x", test.total, test.files)
 				p.add(1024)
 				p.fileEnded()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"mime"
 	"os"
@@ -114,7 +115,7 @@ func runUpload(ctx context.Context, a *app, opts *uploadOptions) (err error) {
 
 	sources := slices.DeleteFunc(opts.sources(meta), func(s source) bool {
 		if s.link {
-			a.message("warning", "%q: a link to a directory is not followed", s.path)
+			a.warn(subject{path: s.path}, "a link to a directory is not followed")
 		}
 		return s.link
 	})
@@ -200,7 +201,8 @@ func (a *app) noteExisting(u uploaded) {
 		a.note("%q is there already, and nothing was sent", u.ID)
 	}
 	if u.Differs != nil {
-		a.message("warning", "%q keeps its own %s: another run made it", u.ID, strings.Join(u.Differs, ", "))
+		a.say(message{kind: "warning", attrs: []slog.Attr{slog.String("id", u.ID)},
+			text: fmt.Sprintf("%q keeps its own %s: another run made it", u.ID, strings.Join(u.Differs, ", "))})
 	}
 }
 
@@ -452,13 +454,14 @@ func uploadOne(ctx context.Context, a *app, c *client.Client, journals *journals
 		}
 	}()
 	req.Journal, req.Resume = journal, opts.resume
+	about := subject{path: s.path}
 	req.Resumed = func(partSize, there int64) {
 		if chosen := int64(opts.partSize); chosen != 0 && chosen != partSize {
-			a.remark("%q: goes on in parts of %s, as it was begun", s.path, iecSize(partSize))
+			a.remark(about, "goes on in parts of %s, as it was begun", iecSize(partSize))
 		}
 		a.note("%q: %s are there already", s.path, iecSize(there))
 	}
-	req.Anew = func(why error) { a.remark("%q: begins anew: %s", s.path, describe(why)) }
+	req.Anew = func(why error) { a.remark(about, "begins anew: %s", describe(why)) }
 	u.Record, err = c.Upload(ctx, req)
 	if kept, ok := errors.AsType[*client.KeptError](err); ok {
 		err = &resumableError{KeptError: kept, path: s.path}
