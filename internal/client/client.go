@@ -49,7 +49,8 @@ type Settings struct {
 	StoreOnLoad       bool          // files are stored the moment they are uploaded
 }
 
-// Client works on one filestore. All fields are needed. It is safe for concurrent use.
+// Client works on one filestore. All fields are needed, but for those that say otherwise. It is safe
+// for concurrent use.
 type Client struct {
 	S3       *s3.Client
 	Bucket   string
@@ -64,6 +65,11 @@ type Client struct {
 
 	Now   func() time.Time
 	NewID func() string
+
+	// Audit is told of files before [Client.Delete] and [Client.Expire] delete their objects, and
+	// again, with Err, of those whose objects could not be deleted. When it fails, the objects are
+	// not deleted. It may be called by several goroutines. May be nil.
+	Audit func(context.Context, []Deletion) error
 }
 
 // NewClaims returns a bound on claims that adapts to the table.

@@ -29,25 +29,50 @@ const (
 // deleted file succeeds, keeps its first time, and deletes the object again.
 func (c *Client) Delete(ctx context.Context, ids []string) iter.Seq[Result[records.Record]] {
 	return func(yield func(Result[records.Record]) bool) {
+		mark := c.markDeleted
 		for chunk := range slices.Chunk(unique(ids), deleteChunk) {
-			results := slices.Collect(InOrder(ctx, chunk, batch, c.markDeleted))
-			var marked []string
-			for _, r := range results {
-				if r.Err == nil {
-					marked = append(marked, r.ID)
+			results := slices.Collect(InOrder(ctx, chunk, batch, mark))
+			if err := c.deleteMarked(ctx, results); err != nil {
+				mark = func(_ context.Context, id string) Result[records.Record] {
+					return Result[records.Record]{ID: id, Err: failed(id, fmt.Errorf("not deleted: %w", err))}
 				}
 			}
-			failures := c.deleteObjects(ctx, marked)
 			for _, r := range results {
-				if err := failures[r.ID]; err != nil {
-					r.Err = failed(r.ID, fmt.Errorf("the record is marked as deleted, but its object is still there: %w", err))
-				}
 				if !yield(r) {
 					return
 				}
 			}
 		}
 	}
+}
+
+// deleteMarked deletes the objects of the files that were marked, and has the results say where that
+// failed. Its error says that nothing more can be deleted.
+func (c *Client) deleteMarked(ctx context.Context, results []Result[records.Record]) error {
+	var marked []string
+	var files []Deletion
+	for _, r := range results {
+		if r.Err == nil {
+			marked = append(marked, r.ID)
+			files = append(files, newDeletion(r.Value, ActionDelete))
+		}
+	}
+	failures, unaudited := c.audited(ctx, files, func() map[string]error { return c.deleteObjects(ctx, marked) })
+	if unaudited != nil {
+		failures = make(map[string]error)
+		for _, id := range marked {
+			failures[id] = unaudited
+		}
+	}
+	for i, r := range results {
+		if err := failures[r.ID]; err != nil {
+			results[i].Err = failed(r.ID, fmt.Errorf("the record is marked as deleted, but its object is still there: %w", err))
+		}
+	}
+	if unaudited != nil {
+		return unaudited
+	}
+	return nil
 }
 
 func (c *Client) markDeleted(ctx context.Context, id string) Result[records.Record] {

@@ -62,7 +62,7 @@ type ExpireOptions struct {
 	Report func(Swept)
 }
 
-// Action is what a sweep does to a file.
+// Action is what a sweep, or a deletion, does to a file.
 type Action string
 
 // The actions.
@@ -72,6 +72,7 @@ const (
 	ActionSettle  Action = "settle"  // a placeholder with an object: recorded as uploaded
 	ActionClean   Action = "clean"   // deleted within the last 24 h: its object deleted again
 	ActionAbort   Action = "abort"   // a multipart upload that nobody goes on with: aborted
+	ActionDelete  Action = "delete"  // somebody asked for it, and no sweep
 )
 
 // Swept is one file that a sweep acted on.
@@ -80,6 +81,8 @@ type Swept struct {
 	Name   string
 	Action Action
 	Err    error // nil: done (or, in a dry run, would be done)
+
+	record records.Record
 }
 
 // Summary counts what a sweep did, in files.
@@ -97,6 +100,12 @@ type Summary struct {
 	More bool
 	// Unfinished says that MaxDuration was over before everything was looked at: more files may be due.
 	Unfinished bool
+	// Left is how many files were seen to be due, and are left to the next sweep: those beyond Max, those
+	// that MaxDuration was over for, and those whose claim failed.
+	Left int
+	// LeftSince is the oldest time at which one of them was uploaded, or its placeholder made; zero
+	// where there is none.
+	LeftSince time.Time
 	// Unlisted is why the multipart uploads could not be listed; nil where they were. The sweep of
 	// records goes on without: a server may lack the call, or the role the permission. Placeholders
 	// are then left alone for a day longer.
@@ -110,7 +119,10 @@ type Summary struct {
 //
 // The error is that of the pass itself; failures of single files are reported and counted.
 func (c *Client) Expire(ctx context.Context, opts ExpireOptions) (Summary, error) {
-	s := &sweep{client: c, opts: opts, now: c.Now(), table: c.Records, claims: c.Claims, found: make(chan Swept, maxDeleted)}
+	s := &sweep{
+		client: c, opts: opts, now: c.Now(), table: c.Records, claims: c.Claims,
+		found: make(chan Swept, maxDeleted), over: make(chan struct{}),
+	}
 	s.bulk, _ = c.Records.(records.BulkExpirer)
 	if table, ok := c.Records.(records.Metered); ok && opts.Writes != nil {
 		s.table = table.Metered(opts.Writes)
@@ -119,19 +131,25 @@ func (c *Client) Expire(ctx context.Context, opts ExpireOptions) (Summary, error
 		s.claims = NewClaims()
 	}
 	s.dueBefore, s.abandonBefore = c.dueBefore(s.now, opts.OlderThan)
-	s.cleanSince = s.now.Add(-max(cleanAgain, c.Settings.URLLifetime)).Truncate(time.Second)
+	s.cleanSince = c.CleanSince(s.now)
+	s.end = sync.OnceFunc(func() {
+		close(s.over)
+		// Nobody waits for units to be had: that may take hours.
+		opts.Reads.Stop()
+		opts.Writes.Stop()
+	})
 	if opts.MaxDuration > 0 {
-		s.over = make(chan struct{})
-		defer time.AfterFunc(opts.MaxDuration, func() {
-			close(s.over)
-			// Nobody waits for units to be had: that may take hours.
-			opts.Reads.Stop()
-			opts.Writes.Stop()
-		}).Stop()
+		defer time.AfterFunc(opts.MaxDuration, s.end).Stop()
 	}
 	err := s.run(ctx)
 	s.summary.Unfinished = s.left.Load()
 	return s.summary, err
+}
+
+// CleanSince returns the time since which a file must have been deleted for a sweep at now to delete
+// its object again.
+func (c *Client) CleanSince(now time.Time) time.Time {
+	return now.Add(-max(cleanAgain, c.Settings.URLLifetime)).Truncate(time.Second)
 }
 
 // dueBefore returns the times before which a temporary file must have been uploaded, and a placeholder
@@ -157,15 +175,17 @@ type sweep struct {
 	claims  *limit.Limiter
 	claimed int           // how many claims were begun
 	found   chan Swept    // files whose objects are to be deleted
-	over    chan struct{} // closed when MaxDuration is over; nil: no limit
-	left    atomic.Bool   // something was not done, since MaxDuration was over
+	over    chan struct{} // closed when MaxDuration is over, or the audit could not be written
+	end     func()        // closes it
+	left    atomic.Bool   // something was not done, since over was closed
 
 	mu      sync.Mutex                         // guards what follows, and has Report called for one file at a time
 	uploads map[string][]types.MultipartUpload // under way or left behind, by key
 	summary Summary
+	audit   *AuditError // why objects were not deleted
 }
 
-// timeOver reports whether MaxDuration is over. It is asked before each step that is then not
+// timeOver reports whether nothing new is to be begun. It is asked before each step that is then not
 // taken.
 func (s *sweep) timeOver() bool {
 	select {
@@ -194,6 +214,9 @@ func (s *sweep) run(ctx context.Context) error {
 	err := s.claimAll(ctx)
 	close(s.found)
 	removing.Wait()
+	if s.audit != nil {
+		return errors.Join(s.audit, err)
+	}
 	if err = cmp.Or(err, ctx.Err()); err != nil || s.left.Load() {
 		return err
 	}
@@ -221,6 +244,9 @@ func (s *sweep) claimAll(ctx context.Context) error {
 			done = s.claim(ctx, j.due)
 		}
 		j.slot.Release(0)
+		if done.Err != nil {
+			s.leave(j.due)
+		}
 		s.pass(done)
 	})
 	defer claims.wait()
@@ -254,16 +280,17 @@ type claimJob struct {
 // take has what is due of one page claimed.
 func (s *sweep) take(ctx context.Context, page []records.Record, claims *workers[claimJob]) error {
 	var together []due
-	for _, r := range page {
+	for i, r := range page {
 		action := s.action(r)
 		switch {
 		case action == "":
 			continue
 		case action == ActionClean:
-			s.pass(Swept{ID: r.ID, Name: r.Name, Action: action})
+			s.pass(due{r, action}.swept(nil))
 			continue
 		case s.opts.Max > 0 && s.claimed == s.opts.Max:
 			s.more()
+			s.leave(due{r, action})
 			continue
 		}
 		s.claimed++
@@ -277,14 +304,45 @@ func (s *sweep) take(ctx context.Context, page []records.Record, claims *workers
 		}
 		if s.timeOver() {
 			slot.Release(0)
+			s.leave(together...)
+			for _, r := range page[i:] {
+				if action := s.action(r); action != "" && action != ActionClean {
+					s.leave(due{r, action})
+				}
+			}
 			return nil
 		}
 		claims.do(claimJob{due{r, action}, slot})
 	}
-	if len(together) > 0 && !s.timeOver() {
+	switch {
+	case len(together) == 0:
+	case s.timeOver():
+		s.leave(together...)
+	default:
 		s.expireMany(ctx, together)
 	}
 	return ctx.Err()
+}
+
+// leave counts files that are due as left to the next sweep.
+func (s *sweep) leave(files ...due) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range files {
+		s.summary.Left++
+		stamp := r.UploadedAt
+		if r.action != ActionExpire {
+			stamp = r.CreatedAt
+		}
+		if t, err := stamp.Time(); err == nil && (s.summary.LeftSince.IsZero() || t.Before(s.summary.LeftSince)) {
+			s.summary.LeftSince = t
+		}
+	}
+}
+
+// swept is the outcome of r.
+func (r due) swept(err error) Swept {
+	return Swept{ID: r.ID, Name: r.Name, Action: r.action, Err: failed(r.ID, err), record: r.Record}
 }
 
 // expireMany claims temporary files with one write.
@@ -299,12 +357,12 @@ func (s *sweep) expireMany(ctx context.Context, files []due) {
 		won[id] = true
 	}
 	for _, r := range files {
-		switch done := (Swept{ID: r.ID, Name: r.Name, Action: r.action}); {
+		switch {
 		case won[r.ID]:
-			s.pass(done)
+			s.pass(r.swept(nil))
 		case err != nil:
-			done.Err = failed(r.ID, err)
-			s.pass(done)
+			s.leave(r)
+			s.pass(r.swept(err))
 		}
 	}
 }
@@ -362,20 +420,56 @@ func (s *sweep) remove(ctx context.Context) {
 // removeTogether deletes the objects of files, and what is left of their uploads.
 func (s *sweep) removeTogether(ctx context.Context, files []Swept) {
 	ids := make([]string, len(files))
+	deletions := make([]Deletion, len(files))
 	for i, f := range files {
 		ids[i] = f.ID
+		deletions[i] = newDeletion(f.record, f.Action)
 	}
-	failures := s.client.deleteObjects(ctx, ids)
-	for _, done := range files {
-		err := failures[done.ID]
-		if err == nil && s.takeUploads(done.ID) {
-			err = s.client.abortUploads(ctx, done.ID)
+	failures, err := s.removeAudited(ctx, deletions, func() map[string]error {
+		failures := s.client.deleteObjects(ctx, ids)
+		for _, id := range ids {
+			if failures[id] == nil && s.takeUploads(id) {
+				failures[id] = s.client.abortUploads(ctx, id)
+			}
 		}
-		if err != nil {
+		return failures
+	})
+	if err != nil {
+		return
+	}
+	for _, done := range files {
+		if err := failures[done.ID]; err != nil {
 			done.Err = failed(done.ID, err)
 		}
 		s.report(done)
 	}
+}
+
+// removeAudited is Client.audited for a sweep: when the audit can't be written, it has the sweep end.
+func (s *sweep) removeAudited(ctx context.Context, files []Deletion, remove func() map[string]error) (map[string]error, error) {
+	s.mu.Lock()
+	before := s.audit
+	s.mu.Unlock()
+	var unaudited *AuditError
+	if before == nil {
+		var failures map[string]error
+		if failures, unaudited = s.client.audited(ctx, files, remove); unaudited == nil {
+			return failures, nil
+		}
+		s.end()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.audit == nil {
+		s.audit = unaudited
+	}
+	for _, f := range files {
+		if f.Action != ActionClean && f.Action != ActionAbort {
+			s.audit.Left++
+			s.summary.Failed++
+		}
+	}
+	return nil, s.audit
 }
 
 // uploadsOf returns the multipart uploads of id.
@@ -481,7 +575,7 @@ func (s *sweep) more() {
 // claim carries out the transition that is due. A zero Action in the answer means that nothing
 // is to be done any more: the condition no longer held, or the upload is still going on.
 func (s *sweep) claim(ctx context.Context, r due) Swept {
-	done := Swept{ID: r.ID, Name: r.Name, Action: r.action}
+	done := r.swept(nil)
 	var err error
 	switch r.action {
 	case ActionExpire:
@@ -496,6 +590,7 @@ func (s *sweep) claim(ctx context.Context, r due) Swept {
 	}
 	if errors.Is(err, records.ErrStopped) {
 		s.timeOver()
+		s.leave(r)
 		return Swept{}
 	}
 	done.Err = failed(r.ID, err)
@@ -609,7 +704,12 @@ func (s *sweep) staleUploads(ctx context.Context) error {
 		}
 		done := Swept{ID: id, Name: r.Name, Action: ActionAbort}
 		if !s.opts.DryRun {
-			done.Err = failed(id, s.client.abortUploads(ctx, id))
+			abort := func() map[string]error { return map[string]error{id: s.client.abortUploads(ctx, id)} }
+			failures, err := s.removeAudited(ctx, []Deletion{{ID: id, Name: r.Name, Size: -1, Action: ActionAbort}}, abort)
+			if err != nil {
+				return err
+			}
+			done.Err = failed(id, failures[id])
 		}
 		s.report(done)
 	}

@@ -302,9 +302,10 @@ func testExpireMax(t *testing.T, on servers) {
 	for _, want := range []struct {
 		max, claimed int
 		more         bool
-	}{{2, 2, true}, {2, 2, true}, {1, 1, false}, {1, 0, false}} {
+		left         int
+	}{{2, 2, true, 3}, {2, 2, true, 1}, {1, 1, false, 0}, {1, 0, false, 0}} {
 		s, _ := f.sweep(t, client.ExpireOptions{Max: want.max})
-		if got := s.Expired + s.Abandoned; got != want.claimed || s.More != want.more {
+		if got := s.Expired + s.Abandoned; got != want.claimed || s.More != want.more || s.Left != want.left || s.LeftSince.IsZero() != (want.left == 0) {
 			t.Errorf("%+v, want %+v", s, want)
 		}
 		taken += s.Expired + s.Abandoned
@@ -405,7 +406,7 @@ func testExpireFailures(t *testing.T, on servers) {
 		due := f.temporary(t, 2*time.Hour)
 		f.s3Faults.Inject(headObject, faultproxy.Always(), faultproxy.InternalError())
 		s, swept := f.sweep(t, client.ExpireOptions{})
-		if s != (client.Summary{Failed: 1, Expired: 1}) {
+		if since, _ := f.record(t, uploaded).CreatedAt.Time(); s != (client.Summary{Failed: 1, Expired: 1, Left: 1, LeftSince: since}) {
 			t.Errorf("%+v", s)
 		}
 		wantReason(t, swept[uploaded].Err, client.Retry)

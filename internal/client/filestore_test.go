@@ -656,6 +656,8 @@ func TestOperations(t *testing.T) {
 			{"uploads that others download", testOthersDownload},
 			{"downloads of what others upload", testOthersUpload},
 			{"delete", testDelete},
+			{"audit", testAudit},
+			{"audit fails", testAuditFails},
 			{"delete that fails in part", testDeleteFails},
 			{"expire: temporary files", testExpireTemporary},
 			{"expire: placeholders", testExpirePlaceholders},

@@ -376,6 +376,10 @@ func TestSweepOverInTime(t *testing.T) {
 				if err != nil || !s.Unfinished || s.Failed > 0 || s.Expired != len(server.deleted) || s.Expired == 0 || s.Expired == files {
 					t.Errorf("%+v, %v", s, err)
 				}
+				// What waited to be claimed is counted, and no file twice.
+				if rates[1] > 0 && s.Left == 0 || (s.Left == 0) != s.LeftSince.IsZero() || s.Expired+s.Left > files {
+					t.Errorf("%d files are left, since %s", s.Left, s.LeftSince)
+				}
 				// Then a write, and the requests that delete the objects, are finished.
 				if took < 3*time.Second || took > 3*time.Second+writeTakes+2*removeTakes {
 					t.Errorf("it took %s", took)
