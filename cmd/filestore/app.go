@@ -27,7 +27,8 @@ type app struct {
 	// columns is how wide the terminal of stdout is.
 	columns   func() int
 	lookupEnv func(string) (string, bool)
-	release   func() // has signals end the process at once
+	runBy     func() invoker // for the audit
+	release   func()         // has signals end the process at once
 
 	flags globalFlags
 	out   *output
@@ -69,9 +70,9 @@ func (a *app) main(ctx context.Context, args []string) int {
 			a.fail(subject{}, e)
 		}
 	}
-	last, reason, status := "interrupted", client.Interrupted, exitInterrupted
+	last, reason, status := "interrupted", client.Interrupted, a.statusOf(err)
 	if over := a.timeOver(); over != nil {
-		last, reason, status = over.Error(), client.Retry, exitRetry
+		last, reason = over.Error(), client.Retry
 	}
 	a.say(message{kind: "error", text: last, attrs: []slog.Attr{slog.String("reason", string(reason)), slog.Int("status", status)}})
 	return status

@@ -218,6 +218,7 @@ type filestore struct {
 	table     *dynamo.Table // nil for a local store
 	tableName string
 	local     *local.Store // nil for AWS
+	directory string       // of a local store, absolute
 	// identity tells this filestore from every other, in the program's own state.
 	identity string
 	close    func() error
@@ -358,7 +359,7 @@ func (a *app) openLocal(ctx context.Context, s settings) (*filestore, error) {
 	if err != nil {
 		absolute = dir
 	}
-	return &filestore{Client: c, region: local.Region, local: store, identity: identityOf(absolute), close: func() error {
+	return &filestore{Client: c, region: local.Region, local: store, directory: absolute, identity: identityOf(absolute), close: func() error {
 		return errors.Join(table.Close(), store.Close())
 	}}, nil
 }

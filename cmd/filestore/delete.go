@@ -10,12 +10,13 @@ import (
 )
 
 type deleteOptions struct {
-	args []string
+	args  []string
+	audit string
 }
 
 func newDeleteCmd(a *app) *cobra.Command {
 	opts := &deleteOptions{}
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "delete ID...",
 		Short: "Delete files for good",
 		Long: `Delete files for good. The record stays, with the time of its deletion.
@@ -24,12 +25,14 @@ Deleting a deleted file succeeds, keeps its first time, and deletes the object a
 delete that broke off is finished by saying it again. With "-" ids are read from standard
 input, one a line.`,
 		Example: `  filestore delete 3p1xk0s9d2mfa7qz
-  cut -f1 old-files.tsv | filestore delete -`,
+  cut -f1 old-files.tsv | filestore delete --audit deleted.jsonl -`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.args = args
 			return runDelete(cmd.Context(), a, opts)
 		},
 	}
+	registerAudit(cmd.Flags(), &opts.audit)
+	return cmd
 }
 
 func runDelete(ctx context.Context, a *app, opts *deleteOptions) (err error) {
@@ -38,5 +41,8 @@ func runDelete(ctx context.Context, a *app, opts *deleteOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, fs.close()) }()
+	if err := a.audit(fs, opts.audit, "delete"); err != nil {
+		return err
+	}
 	return a.printRecords(fs.Delete(ctx, ids), func(r records.Record) cell { return stamp(r.DeletedAt) }, "DELETED")
 }

@@ -29,6 +29,11 @@ const (
 	exitInterrupted = 130
 )
 
+// exitStatuses are all of them.
+func exitStatuses() []int {
+	return []int{exitOK, exitFailed, exitUsage, exitPartial, exitNotFound, exitPermission, exitConflict, exitRetry, exitInterrupted}
+}
+
 // exitStatusHelp ends the help of every command.
 const exitStatusHelp = `
 EXIT STATUS
@@ -108,6 +113,23 @@ func (a *app) report(err error) int {
 	}
 	a.logEnd(items)
 	return items.status
+}
+
+// statusOf is the exit status of a command that ends with err now.
+func (a *app) statusOf(err error) int {
+	if err == nil {
+		return exitOK
+	}
+	if a.cause() != nil {
+		if a.timeOver() != nil {
+			return exitRetry
+		}
+		return exitInterrupted
+	}
+	if items, ok := errors.AsType[*itemsError](err); ok {
+		return items.status
+	}
+	return exitStatus(err)
 }
 
 // besideItems finds what has been joined to an *itemsError and not been reported yet.
@@ -242,6 +264,9 @@ func hintFor(err error) string {
 	}
 	if _, ok := errors.AsType[*unfinishedError](err); ok {
 		return "run it again: it goes through the table in another order each time"
+	}
+	if audit, ok := errors.AsType[*client.AuditError](err); ok && audit.Left > 0 {
+		return "the next sweep deletes what is marked"
 	}
 	if errors.Is(err, client.ErrNoCredentials) {
 		return "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; or try --local, which needs no account"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -19,6 +20,8 @@ type expireOptions struct {
 	maxDuration duration
 	maxWCU      float64
 	scan        scanFlags
+	audit       string
+	metrics     string
 }
 
 func newExpireCmd(a *app) *cobra.Command {
@@ -40,6 +43,7 @@ order, so that none is always left over.`,
 		Example: `  filestore expire
   filestore expire --dry-run --older-than 15m
   filestore expire --max-duration 20m --max-rcu 500 --max-wcu 200
+  filestore expire --metrics-file /var/lib/node_exporter/filestore.prom --audit /var/log/filestore/audit.jsonl
   */30 * * * * filestore expire -q            # crontab`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runExpire(cmd.Context(), a, opts) },
@@ -50,6 +54,8 @@ order, so that none is always left over.`,
 	flags.IntVar(&opts.max, "max", 0, "remove at most `N` files (0: no limit)")
 	flags.Var(&opts.maxDuration, "max-duration", "begin nothing new after this time (default: no limit)")
 	opts.scan.register(flags)
+	registerAudit(flags, &opts.audit)
+	flags.StringVar(&opts.metrics, "metrics-file", "", "write what was done to `FILE`, for Prometheus [FILESTORE_METRICS_FILE]")
 	flags.Float64Var(&opts.maxWCU, "max-wcu", 0, "write at most `N` capacity units a second (default: no limit)")
 	return cmd
 }
@@ -62,7 +68,21 @@ type sweptJSON struct {
 	DryRun bool          `json:"dry_run,omitempty"`
 }
 
-func runExpire(ctx context.Context, a *app, opts *expireOptions) (err error) {
+// runExpire sweeps, and writes the metrics of what it did, also where it failed.
+func runExpire(ctx context.Context, a *app, opts *expireOptions) error {
+	run := sweepRun{begun: time.Now()}
+	err := sweepStore(ctx, a, opts, &run)
+	path := a.setting("metrics-file", opts.metrics, "FILESTORE_METRICS_FILE")
+	if path == "" || opts.dryRun { // which does nothing
+		return err
+	}
+	if failed := a.writeMetrics(path, &run, a.statusOf(err)); failed != nil {
+		err = errors.Join(err, failed)
+	}
+	return err
+}
+
+func sweepStore(ctx context.Context, a *app, opts *expireOptions, run *sweepRun) (err error) {
 	if a.flags.changed("older-than") && opts.olderThan <= 0 {
 		return usagef("", "--older-than must be more than zero")
 	}
@@ -72,12 +92,10 @@ func runExpire(ctx context.Context, a *app, opts *expireOptions) (err error) {
 	if a.flags.changed("max-duration") && opts.maxDuration <= 0 {
 		return usagef("", "--max-duration must be more than zero")
 	}
-	reads, err := opts.scan.meter()
-	if err != nil {
+	if run.reads, err = opts.scan.meter(); err != nil {
 		return err
 	}
-	writes, err := meter("max-wcu", opts.maxWCU)
-	if err != nil {
+	if run.writes, err = meter("max-wcu", opts.maxWCU); err != nil {
 		return err
 	}
 	store, err := a.open(ctx)
@@ -85,12 +103,17 @@ func runExpire(ctx context.Context, a *app, opts *expireOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.close()) }()
+	if !opts.dryRun {
+		if err := a.audit(store, opts.audit, "expire"); err != nil {
+			return err
+		}
+	}
 
 	a.out.columns("ID", "NAME", "ACTION")
 	var t tally
-	summary, err := store.Expire(ctx, client.ExpireOptions{
+	run.summary, err = store.Expire(ctx, client.ExpireOptions{
 		OlderThan: time.Duration(opts.olderThan), DryRun: opts.dryRun, Max: opts.max, MaxDuration: time.Duration(opts.maxDuration),
-		Segments: opts.scan.segments, Reads: reads, Writes: writes,
+		Segments: opts.scan.segments, Reads: run.reads, Writes: run.writes,
 		Report: func(s client.Swept) {
 			if s.Err != nil {
 				t.fail(s.Err)
@@ -108,6 +131,8 @@ func runExpire(ctx context.Context, a *app, opts *expireOptions) (err error) {
 			})
 		},
 	})
+	summary := run.summary
+	run.whole = err == nil && !summary.Unfinished
 	if summary.Unlisted != nil {
 		a.message("warning", "multipart uploads were left alone, since they can't be listed: %s", describe(summary.Unlisted))
 	}
@@ -118,24 +143,38 @@ func runExpire(ctx context.Context, a *app, opts *expireOptions) (err error) {
 		return err
 	}
 	defer func() {
-		a.noteReads(store, reads)
-		a.noteWrites(store, writes)
+		a.noteReads(store, run.reads)
+		a.noteWrites(store, run.writes)
 	}()
-	if !a.flags.quiet && !a.flags.json {
-		line := describeSweep(summary, opts.dryRun)
-		if opts.dryRun {
-			if err := a.out.close(); err != nil {
-				return err
-			}
-			a.message("note", "%s", line)
-		} else {
-			a.out.line(line)
+	switch line := describeSweep(summary, opts.dryRun); {
+	case a.flags.quiet:
+	case a.log != nil: // which is where a program that reads it looks
+		a.say(message{kind: "note", text: line, attrs: run.attrs()})
+	case a.flags.json:
+	case opts.dryRun:
+		if err := a.out.close(); err != nil {
+			return err
 		}
+		a.message("note", "%s", line)
+	default:
+		a.out.line(line)
 	}
 	if summary.Unfinished {
 		return errors.Join(t.result(), &unfinishedError{time.Duration(opts.maxDuration)})
 	}
 	return t.result()
+}
+
+// attrs are the numbers of a run, for a log.
+func (r *sweepRun) attrs() []slog.Attr {
+	s := r.summary
+	return []slog.Attr{
+		slog.Int("expired", s.Expired), slog.Int("abandoned", s.Abandoned), slog.Int("settled", s.Settled),
+		slog.Int("cleaned", s.Cleaned), slog.Int("aborted", s.Aborted), slog.Int("failed", s.Failed),
+		slog.Int("unreadable", s.Unreadable), slog.Int("left", s.Left),
+		slog.Float64("read_units", r.reads.Total().Units), slog.Float64("write_units", r.writes.Total().Units),
+		slog.Float64("seconds", time.Since(r.begun).Seconds()),
+	}
 }
 
 // unfinishedError says that a sweep came to the end of its time before that of the table.

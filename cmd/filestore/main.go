@@ -6,6 +6,8 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"os/user"
+	"strconv"
 	"syscall"
 
 	"golang.org/x/term"
@@ -38,9 +40,27 @@ func run(args []string) int {
 		stderrTTY: term.IsTerminal(int(os.Stderr.Fd())),
 		columns:   terminalColumns,
 		lookupEnv: os.LookupEnv,
+		runBy:     thisInvoker,
 		release:   stop,
 	}
 	return a.main(ctx, args)
+}
+
+// invoker is who runs the program, as far as the system tells.
+type invoker struct {
+	user, host string
+	pid        int
+}
+
+func thisInvoker() invoker {
+	p := invoker{user: strconv.Itoa(os.Getuid()), pid: os.Getpid()} // a container's user may have no name
+	if u, err := user.Current(); err == nil {
+		p.user = u.Username
+	}
+	if host, err := os.Hostname(); err == nil {
+		p.host = host
+	}
+	return p
 }
 
 // terminalColumns is how wide the terminal on standard output is, as far as it tells.

@@ -167,14 +167,23 @@ func reasonOf(err error) client.Reason {
 }
 
 func (o *output) jsonLine(v any) {
+	line, err := jsonText(v)
+	if err != nil {
+		o.err = errors.Join(o.err, err)
+		return
+	}
+	o.line(line)
+}
+
+// jsonText is v as JSON in one line.
+func jsonText(v any) (string, error) {
 	var b strings.Builder
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false) // URLs stay readable
 	if err := enc.Encode(v); err != nil {
-		o.err = errors.Join(o.err, err)
-		return
+		return "", err
 	}
-	o.line(plainJSONText(strings.TrimSuffix(b.String(), "\n")))
+	return plainJSONText(strings.TrimSuffix(b.String(), "\n")), nil
 }
 
 // plainJSONText escapes what JSON leaves raw and moves a terminal, where it may end.

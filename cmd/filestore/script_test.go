@@ -30,6 +30,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/designfultech/filestore/internal/client"
@@ -125,6 +126,7 @@ func runScripts(t *testing.T, b backend, dirs ...string) {
 			"interrupt":  cmdInterrupt,
 			"json":       cmdJSON,
 			"jsonlines":  cmdJSONLines,
+			"metrics":    cmdMetrics,
 			"part":       cmdPart,
 			"proxy":      func(ts *testscript.TestScript, neg bool, args []string) { cmdProxy(ts, b, neg, args) },
 			"put":        cmdPut,
@@ -504,6 +506,20 @@ func jsonObjects(ts *testscript.TestScript) []map[string]any {
 		objects = append(objects, object)
 	}
 	return objects
+}
+
+// cmdMetrics has Prometheus's own parser and rules check a file, as promtool check metrics does:
+//
+//	metrics FILE
+func cmdMetrics(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: metrics FILE")
+	}
+	problems, err := promlint.New(strings.NewReader(ts.ReadFile(args[0]))).Lint()
+	ts.Check(err)
+	for _, p := range problems {
+		ts.Fatalf("%s: %s", p.Metric, p.Text)
+	}
 }
 
 // cmdFiles makes a directory with so many small files in it, f001.txt and so on:
