@@ -231,6 +231,10 @@ type Filter struct {
 	CreatedBefore Stamp
 	// DeletedSince selects deleted files with deleted_at at or after the limit.
 	DeletedSince Stamp
+	// Mismarked selects files that should be in the index of pending files and are not, or are and should
+	// not be, if those deleted since then should. Placeholders without created_at need not be: no
+	// sweep has anything to do with them.
+	Mismarked Stamp
 
 	// What follows narrows the selection: all that is set must hold.
 
@@ -244,7 +248,7 @@ type Filter struct {
 
 // IsZero reports whether f selects every record.
 func (f Filter) IsZero() bool {
-	return f.UploadedBefore == "" && f.CreatedBefore == "" && f.DeletedSince == "" &&
+	return f.UploadedBefore == "" && f.CreatedBefore == "" && f.DeletedSince == "" && f.Mismarked == "" &&
 		len(f.States) == 0 && f.Since == "" && f.Until == ""
 }
 
@@ -273,6 +277,9 @@ type ScanOptions struct {
 // callers may try it at the same time, one of them wins, and the other gets a
 // [*TransitionError] that says what it lost to. No transition but Create ever makes a record.
 // Attributes that a transition does not name are left as they are.
+//
+// Every transition keeps the mark that has a file in the index of pending files (docs/contract.md, "The pending
+// index"), whether there is an index or not.
 //
 // Errors other than *TransitionError are those of the service behind the table.
 type Table interface {
@@ -316,6 +323,32 @@ type Table interface {
 	// show. Pages may be empty. Whichever way the caller's loop ends, and when ctx ends, nothing of
 	// the scan is left running.
 	Scan(ctx context.Context, f Filter, opts ScanOptions) iter.Seq2[[]Record, error]
+
+	// Pending is Scan by the index of pending files: it reads those alone, however large the table is.
+	// f has limits of a sweep and nothing else. Beside what they select come files that are in the
+	// index and should not be: those that are stored, and those deleted before f.DeletedSince. Files that
+	// were never marked, since another program has made them, do not come. opts.Segments is how many parts of the
+	// index are read at once. The error is ErrNoIndex where there is no index that can be read.
+	Pending(ctx context.Context, f Filter, opts ScanOptions) iter.Seq2[[]Record, error]
+
+	// MarkPending puts a file into the index of pending files, as of at, unless it is there. The
+	// transitions do so by themselves; this is for records that others have made. ErrNotFound; ErrStored,
+	// and ErrDeleted for a file that was deleted before deletedSince.
+	MarkPending(ctx context.Context, id string, at, deletedSince Stamp) (Record, error)
+
+	// UnmarkPending takes a file out of the index of pending files that has no business there any more:
+	// one that is stored, or was deleted before deletedBefore. ErrNotFound; ErrNotDue for all others.
+	UnmarkPending(ctx context.Context, id string, deletedBefore Stamp) (Record, error)
+
+	// Index describes the index of pending files.
+	Index(ctx context.Context) (Index, error)
+
+	// CreateIndex begins to make the index of pending files; created is false where it is there. It can
+	// be read once [Table.Index] says that it is active.
+	CreateIndex(ctx context.Context) (created bool, err error)
+
+	// DropIndex begins to remove the index; dropped is false where there is none. Records keep their marks.
+	DropIndex(ctx context.Context) (dropped bool, err error)
 }
 
 // BulkExpirer is a [Table] in which many claims together are far cheaper than one by one.

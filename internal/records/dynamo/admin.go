@@ -23,8 +23,9 @@ const (
 // keyAttribute is the partition key of the table, and the only part of its key.
 const keyAttribute = "id"
 
-// The optional index for sweeps: sparse, since only the records that a sweep has to look at have
-// the attributes of its key. Its partitions are shards, so that writes spread.
+// The optional index for sweeps (docs/contract.md, "The pending index"): sparse, since only the
+// records that a sweep has to look at have the attributes of its key. Its partitions are shards, so
+// that writes spread.
 const (
 	PendingIndex       = "pending"    // the name of the index
 	PendingAttribute   = "pending"    // its partition key: a shard
@@ -40,6 +41,15 @@ func Schema(name string) *dynamodb.CreateTableInput {
 		AttributeDefinitions: []types.AttributeDefinition{stringAttribute(keyAttribute)},
 		KeySchema:            []types.KeySchemaElement{keyElement(keyAttribute, types.KeyTypeHash)},
 	}
+}
+
+// IndexedSchema is [Schema] with the index of pending files. [Table.EnsureIndexedTable] sends it.
+func IndexedSchema(name string) *dynamodb.CreateTableInput {
+	schema := Schema(name)
+	index, attributes := PendingIndexSchema()
+	schema.GlobalSecondaryIndexes = []types.GlobalSecondaryIndex{index}
+	schema.AttributeDefinitions = append(schema.AttributeDefinitions, attributes...)
+	return schema
 }
 
 // PendingIndexSchema returns the index named [PendingIndex], and the definitions of the attributes
@@ -72,12 +82,22 @@ func keyElement(name string, kind types.KeyType) types.KeySchemaElement {
 // returns once it can be used. created says that it was not there: it has been made or, with
 // dryRun, would be. A table of that name whose key is not the contract's is an error.
 func (t *Table) EnsureTable(ctx context.Context, dryRun bool) (created bool, err error) {
+	return t.ensureTable(ctx, Schema(t.name), dryRun)
+}
+
+// EnsureIndexedTable is [Table.EnsureTable] for a table that is made with the index of pending files. One that
+// is there gets none: see [Table.CreateIndex].
+func (t *Table) EnsureIndexedTable(ctx context.Context, dryRun bool) (created bool, err error) {
+	return t.ensureTable(ctx, IndexedSchema(t.name), dryRun)
+}
+
+func (t *Table) ensureTable(ctx context.Context, schema *dynamodb.CreateTableInput, dryRun bool) (created bool, err error) {
 	out, err := t.client.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &t.name})
 	if _, missing := errors.AsType[*types.ResourceNotFoundException](err); missing {
 		if dryRun {
 			return true, nil
 		}
-		if created, err = t.createTable(ctx); err != nil {
+		if created, err = t.createTable(ctx, schema); err != nil {
 			return false, fmt.Errorf("create table %q: %w", t.name, err)
 		}
 		out, err = t.awaitTable(ctx)
@@ -91,8 +111,8 @@ func (t *Table) EnsureTable(ctx context.Context, dryRun bool) (created bool, err
 }
 
 // createTable reports false when somebody else has been faster.
-func (t *Table) createTable(ctx context.Context) (bool, error) {
-	_, err := t.client.CreateTable(ctx, Schema(t.name))
+func (t *Table) createTable(ctx context.Context, schema *dynamodb.CreateTableInput) (bool, error) {
+	_, err := t.client.CreateTable(ctx, schema)
 	if _, taken := errors.AsType[*types.ResourceInUseException](err); taken {
 		return false, nil
 	}

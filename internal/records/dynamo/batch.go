@@ -78,6 +78,7 @@ type outcome struct {
 	err        error          // of the whole batch: it is not known whether the write was carried out
 	sent       int            // how often the write was sent without an answer that it was not carried out
 	alone      bool           // no others wanted to write at that time
+	refused    bool           // its condition did not hold
 }
 
 // do makes the write together with others. Unless the outcome is carriedOut or an error, the
@@ -204,6 +205,7 @@ func (b *batcher) execute(ctx context.Context, batch []*batched) {
 		}
 		if refusal := out.Responses[i].Error; refusal != nil {
 			w.outcome.sent = sent - 1
+			w.outcome.refused = refusal.Code == types.BatchStatementErrorCodeEnumConditionalCheckFailed
 			if refusal.Code == types.BatchStatementErrorCodeEnumValidationError {
 				b.off.Store(true) // the server knows statements, and not ours
 			}
@@ -284,16 +286,19 @@ type assignment struct {
 	value     types.AttributeValue
 }
 
-// updating is a statement that sets attributes of the item of id, which must be there, if the
-// condition holds, with its parameters (Amazon DynamoDB Developer Guide, "PartiQL update
+// updating is a statement that sets and removes attributes of the item of id, which must be there, if
+// the condition holds, with its parameters (Amazon DynamoDB Developer Guide, "PartiQL update
 // statements for DynamoDB").
-func (t *Table) updating(id string, set []assignment, condition string, params ...types.AttributeValue) statement {
+func (t *Table) updating(id string, set []assignment, remove []string, condition string, params ...types.AttributeValue) statement {
 	s := statement{id: id}
 	var b strings.Builder
 	b.WriteString("UPDATE " + quoted(t.name))
 	for _, a := range set {
 		b.WriteString(" SET " + quoted(a.attribute) + "=?")
 		s.params = append(s.params, a.value)
+	}
+	for _, attribute := range remove {
+		b.WriteString(" REMOVE " + quoted(attribute))
 	}
 	b.WriteString(" WHERE id=?")
 	s.params = append(s.params, text(id))

@@ -26,7 +26,7 @@ import (
 // partiQL is a DynamoDB that knows BatchExecuteStatement, which dynalite does not: it reads the
 // statements that this package writes, and makes the same conditional writes of them one by one.
 type partiQL struct {
-	smallPages
+	updatable
 	mute    bool                          // answers without items, as for plain updates
 	refuse  func(statement string) string // an error code for a statement
 	failure func() error                  // of a whole batch
@@ -36,7 +36,7 @@ type partiQL struct {
 
 var (
 	insertForm = regexp.MustCompile(`^INSERT INTO "([^"]+)" VALUE \{(.*)\}$`)
-	updateForm = regexp.MustCompile(`^UPDATE "([^"]+)"((?: SET "[a-z_]+"=\?)+) WHERE id=\?((?: AND [a-z_]+ (?:IS MISSING|IS NOT MISSING|< \?))*) RETURNING ALL NEW \*$`)
+	updateForm = regexp.MustCompile(`^UPDATE "([^"]+)"((?: SET "[a-z_]+"=\?)*)((?: REMOVE "[a-z_]+")*) WHERE id=\?((?: AND [a-z_]+ (?:IS MISSING|IS NOT MISSING|< \?))*) RETURNING ALL NEW \*$`)
 	nameForm   = regexp.MustCompile(`['"]([a-z_]+)['"]`)
 )
 
@@ -97,10 +97,21 @@ func (p *partiQL) execute(ctx context.Context, statement string, params []types.
 		in.ExpressionAttributeNames[alias] = name[1]
 		set = append(set, alias+" = "+next())
 	}
-	in.UpdateExpression = aws.String("SET " + strings.Join(set, ", "))
+	var remove []string
+	for _, name := range nameForm.FindAllStringSubmatch(m[3], -1) {
+		remove = append(remove, name[1])
+	}
+	var clauses []string
+	if len(set) > 0 {
+		clauses = append(clauses, "SET "+strings.Join(set, ", "))
+	}
+	if len(remove) > 0 {
+		clauses = append(clauses, "REMOVE "+strings.Join(remove, ", "))
+	}
+	in.UpdateExpression = aws.String(strings.Join(clauses, " "))
 	in.Key, params = map[string]types.AttributeValue{"id": params[0]}, params[1:]
 	conditions := []string{"attribute_exists(id)"}
-	for term := range strings.SplitSeq(strings.TrimPrefix(m[3], " AND "), " AND ") {
+	for term := range strings.SplitSeq(strings.TrimPrefix(m[4], " AND "), " AND ") {
 		attribute, operator, _ := strings.Cut(term, " ")
 		switch operator {
 		case "IS MISSING":
@@ -125,12 +136,12 @@ func (p *partiQL) execute(ctx context.Context, statement string, params []types.
 // The suite, with every write that can go in a batch in one.
 func TestContractInBatches(t *testing.T) {
 	client := testserver.DynamoDB(testserver.Dynalite(t))
-	api := &partiQL{smallPages: smallPages{client}}
+	api := &partiQL{updatable: updatable{smallPages: smallPages{client}}}
 	var tables int
 	recordstest.Run(t, func(t *testing.T) records.Table {
 		tables++
 		name := fmt.Sprintf("Batches%d", tables)
-		return suiteTable{newTable(t, api, name).AlwaysBatch(), client, name}
+		return suiteTable{newIndexedTable(t, api, name).AlwaysBatch(), client, name}
 	})
 	if api.batches.Load() == 0 {
 		t.Error("no batch was written")
@@ -146,7 +157,7 @@ func TestBatchesAreShared(t *testing.T) {
 
 func testBatchesAreShared(t *testing.T, mute bool) {
 	client := testserver.DynamoDB(testserver.Dynalite(t))
-	api := &partiQL{smallPages: smallPages{client}, mute: mute}
+	api := &partiQL{updatable: updatable{smallPages: smallPages{client}}, mute: mute}
 	table := newTable(t, api, "Shared")
 	const files = 200
 	taken := "taken00000000000"
@@ -195,7 +206,7 @@ func TestBatchesUnavailable(t *testing.T) {
 	for _, code := range []string{"UnknownOperationException", "AccessDeniedException", "ValidationException"} {
 		t.Run(code, func(t *testing.T) {
 			var asked int
-			api := &partiQL{smallPages: smallPages{client}, failure: func() error {
+			api := &partiQL{updatable: updatable{smallPages: smallPages{client}}, failure: func() error {
 				asked++
 				return &smithy.GenericAPIError{Code: code, Message: "no"}
 			}}
@@ -216,7 +227,7 @@ func TestBatchesUnavailable(t *testing.T) {
 	}
 	t.Run("statements of another form", func(t *testing.T) {
 		var asked atomic.Int64
-		api := &partiQL{smallPages: smallPages{client}, refuse: func(string) string {
+		api := &partiQL{updatable: updatable{smallPages: smallPages{client}}, refuse: func(string) string {
 			asked.Add(1)
 			return "ValidationError"
 		}}
@@ -245,7 +256,7 @@ func TestBatchesUnavailable(t *testing.T) {
 func TestBatchThrottled(t *testing.T) {
 	client := testserver.DynamoDB(testserver.Dynalite(t))
 	var throttled atomic.Int64
-	api := &partiQL{smallPages: smallPages{client}, refuse: func(string) string {
+	api := &partiQL{updatable: updatable{smallPages: smallPages{client}}, refuse: func(string) string {
 		throttled.Add(1)
 		return "ThrottlingError"
 	}}
@@ -267,7 +278,7 @@ func TestBatchThrottled(t *testing.T) {
 func TestBatchAnswerLost(t *testing.T) {
 	client := testserver.DynamoDB(testserver.Dynalite(t))
 	lost := &net.OpError{Op: "read", Err: errors.New("connection reset")}
-	api := &partiQL{smallPages: smallPages{client}, failure: func() error { return lost }}
+	api := &partiQL{updatable: updatable{smallPages: smallPages{client}}, failure: func() error { return lost }}
 	table := newTable(t, api, "Lost").AlwaysBatch()
 	err := table.Create(t.Context(), records.Record{ID: "lost000000000000", Name: "a", CreatedAt: early})
 	if !errors.Is(err, lost) {
@@ -282,7 +293,7 @@ func TestBatchAnswerLost(t *testing.T) {
 func TestBatchWithOneWhoGivesUp(t *testing.T) {
 	client := testserver.DynamoDB(testserver.Dynalite(t))
 	impatient, giveUp := context.WithCancel(t.Context())
-	api := &blocking{partiQL: partiQL{smallPages: smallPages{client}}, begun: make(chan []string), goOn: make(chan struct{})}
+	api := &blocking{partiQL: partiQL{updatable: updatable{smallPages: smallPages{client}}}, begun: make(chan []string), goOn: make(chan struct{})}
 	table := newTable(t, api, "Impatient").AlwaysBatch()
 	create := func(ctx context.Context, id string) chan error {
 		result := make(chan error, 1)

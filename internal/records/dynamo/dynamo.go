@@ -57,8 +57,10 @@ type API interface {
 	DeleteItem(context.Context, *dynamodb.DeleteItemInput, ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error)
 	BatchGetItem(context.Context, *dynamodb.BatchGetItemInput, ...func(*dynamodb.Options)) (*dynamodb.BatchGetItemOutput, error)
 	Scan(context.Context, *dynamodb.ScanInput, ...func(*dynamodb.Options)) (*dynamodb.ScanOutput, error)
+	Query(context.Context, *dynamodb.QueryInput, ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error)
 	DescribeTable(context.Context, *dynamodb.DescribeTableInput, ...func(*dynamodb.Options)) (*dynamodb.DescribeTableOutput, error)
 	CreateTable(context.Context, *dynamodb.CreateTableInput, ...func(*dynamodb.Options)) (*dynamodb.CreateTableOutput, error)
+	UpdateTable(context.Context, *dynamodb.UpdateTableInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateTableOutput, error)
 }
 
 // Table is a [records.Table] in DynamoDB. It is safe for concurrent use.
@@ -138,6 +140,7 @@ func (t *Table) Create(ctx context.Context, r records.Record) error {
 	item := map[string]types.AttributeValue{"id": text(made.ID), "name": text(made.Name)}
 	if made.CreatedAt.IsSet() {
 		item["created_at"] = text(made.CreatedAt)
+		item[PendingAttribute], item[PendingAtAttribute] = text(records.Shard(made.ID)), text(made.CreatedAt)
 	}
 	if made.Meta != "" {
 		item["meta"] = text(made.Meta)
@@ -205,13 +208,24 @@ func (t *Table) Uploaded(ctx context.Context, id string, u records.Upload) (reco
 		checks:    []check{records.NotDeleted},
 	}
 	set := []assignment{{"uploaded_at", w.values[":uploaded"]}, {"type", w.values[":type"]}, {"size", w.values[":size"]}}
-	condition := "deleted_at IS MISSING"
 	if u.Store {
 		w.set += ", stored_at = if_not_exists(stored_at, :uploaded)"
+		w.remove = unmark
 		set = append(set, assignment{"stored_at", w.values[":uploaded"]})
-		condition += " AND stored_at IS MISSING" // else it is written by itself, and keeps its time
+		// A file that is stored is written by itself, and keeps its time.
+		w.batched = []statement{t.updating(id, set, unmarked(), "deleted_at IS MISSING AND stored_at IS MISSING")}
+		return t.update(ctx, id, w)
 	}
-	w.batched = t.updating(id, set, condition)
+	marking := w.marking(id, u.At)
+	marking.condition = and(w.condition, notStored)
+	marking.checks = []check{records.NotDeleted, records.NotStored}
+	// What others have made is written by itself, and marked.
+	marking.batched = []statement{t.updating(id, set, nil, "deleted_at IS MISSING AND stored_at IS MISSING AND pending IS NOT MISSING")}
+	r, err := t.update(ctx, id, marking)
+	if !errors.Is(err, records.ErrStored) {
+		return r, err
+	}
+	// Once more, of a file that is stored and waits for nothing.
 	return t.update(ctx, id, w)
 }
 
@@ -238,6 +252,7 @@ func (t *Table) Store(ctx context.Context, id string, at records.Stamp, missing 
 		w := write{
 			set: "uploaded_at = :uploaded, #type = :type, #size = :size, " +
 				"stored_at = if_not_exists(stored_at, :at)",
+			remove:    unmark,
 			condition: and(exists, notDeleted, notUploaded),
 			names:     uploadNames(),
 			values:    uploadValues(*missing),
@@ -253,11 +268,12 @@ func (t *Table) Store(ctx context.Context, id string, at records.Stamp, missing 
 	}
 	return t.update(ctx, id, write{
 		set:       "stored_at = if_not_exists(stored_at, :at)",
+		remove:    unmark,
 		condition: and(exists, notDeleted, isUploaded),
 		values:    map[string]types.AttributeValue{":at": text(at)},
 		checks:    []check{records.NotDeleted, records.IsUploaded},
-		batched: t.updating(id, []assignment{{"stored_at", text(at)}},
-			"deleted_at IS MISSING AND uploaded_at IS NOT MISSING AND stored_at IS MISSING"),
+		batched: []statement{t.updating(id, []assignment{{"stored_at", text(at)}}, unmarked(),
+			"deleted_at IS MISSING AND uploaded_at IS NOT MISSING AND stored_at IS MISSING")},
 	})
 }
 
@@ -266,13 +282,16 @@ func (t *Table) Delete(ctx context.Context, id string, at records.Stamp) (record
 	if err := records.CheckWritten(at); err != nil {
 		return records.Record{}, err
 	}
-	return t.update(ctx, id, write{
+	w := write{
 		set:       "deleted_at = if_not_exists(deleted_at, :at)",
 		condition: exists,
 		values:    map[string]types.AttributeValue{":at": text(at)},
-		// A file that is deleted already is written by itself, and keeps its time.
-		batched: t.updating(id, []assignment{{"deleted_at", text(at)}}, "deleted_at IS MISSING"),
-	})
+	}.marking(id, at)
+	// A file that is deleted already is written by itself, and keeps its time. Most of those that are
+	// deleted are stored, and have no mark.
+	marked, without := t.deleting(id, at, "deleted_at IS MISSING")
+	w.batched = []statement{without, marked}
+	return t.update(ctx, id, w)
 }
 
 // Expire implements [records.Table].
@@ -281,7 +300,7 @@ func (t *Table) Expire(ctx context.Context, id string, at, uploadedBefore record
 		return records.Record{}, err
 	}
 	due := func(r records.Record) error { return before(r, "uploaded_at", r.UploadedAt, uploadedBefore) }
-	return t.update(ctx, id, write{
+	w := write{
 		set:       "deleted_at = :at",
 		condition: and(exists, notDeleted, notStored, "uploaded_at < :limit"),
 		values:    map[string]types.AttributeValue{":at": text(at), ":limit": text(uploadedBefore)},
@@ -289,9 +308,11 @@ func (t *Table) Expire(ctx context.Context, id string, at, uploadedBefore record
 		own: func(r records.Record) bool {
 			return r.DeletedAt == at && !r.StoredAt.IsSet() && due(r) == nil
 		},
-		batched: t.updating(id, []assignment{{"deleted_at", text(at)}},
-			"deleted_at IS MISSING AND stored_at IS MISSING AND uploaded_at < ?", text(uploadedBefore)),
-	})
+	}.marking(id, at)
+	// What others have made has no mark.
+	marked, without := t.deleting(id, at, "deleted_at IS MISSING AND stored_at IS MISSING AND uploaded_at < ?", text(uploadedBefore))
+	w.batched = []statement{marked, without}
+	return t.update(ctx, id, w)
 }
 
 // Abandon implements [records.Table].
@@ -308,7 +329,7 @@ func (t *Table) Abandon(ctx context.Context, id string, at, createdBefore record
 		own: func(r records.Record) bool {
 			return r.DeletedAt == at && !r.StoredAt.IsSet() && !r.UploadedAt.IsSet() && due(r) == nil
 		},
-	})
+	}.marking(id, at))
 }
 
 // before fails with ErrNotDue unless the attribute s is before limit, compared as DynamoDB
@@ -349,7 +370,8 @@ type check = func(records.Record) error
 
 // write is a conditional update of one item.
 type write struct {
-	set       string // the SET clause
+	set       string // the SET clause; empty: none
+	remove    string // the REMOVE clause; empty: none
 	condition string
 	names     map[string]string
 	values    map[string]types.AttributeValue
@@ -358,24 +380,40 @@ type write struct {
 	// own reports whether a refused write, sent more than once, has made the record itself. nil:
 	// its condition cannot fail on its own result.
 	own func(records.Record) bool
-	// batched is the same write, or one with a stronger condition, for a batch; the zero value: none.
-	batched statement
+	// batched are the same write, or such with stronger conditions, for batches: one after the other is
+	// tried.
+	batched []statement
+}
+
+// expression returns the update expression of w.
+func (w write) expression() string {
+	var clauses []string
+	if w.set != "" {
+		clauses = append(clauses, "SET "+w.set)
+	}
+	if w.remove != "" {
+		clauses = append(clauses, "REMOVE "+w.remove)
+	}
+	return strings.Join(clauses, " ")
 }
 
 func (t *Table) update(ctx context.Context, id string, w write) (records.Record, error) {
 	if !canBeKey(id) {
 		return records.Record{}, records.Refusal(id, false, records.Record{})
 	}
-	var batched outcome
-	if w.batched.text != "" {
-		var done func()
-		batched, done = t.batch.do(ctx, w.batched)
+	var sentBefore int
+	for _, s := range w.batched {
+		batched, done := t.batch.do(ctx, s)
 		defer done()
 		switch {
 		case batched.carriedOut:
 			return batched.record, nil
 		case batched.err != nil:
 			return records.Record{}, fmt.Errorf("write file %q: %w", id, batched.err)
+		}
+		sentBefore += batched.sent
+		if !batched.refused {
+			break
 		}
 	}
 	var sent int
@@ -385,7 +423,7 @@ func (t *Table) update(ctx context.Context, id string, w write) (records.Record,
 			out, err := t.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
 				TableName:                           &t.name,
 				Key:                                 key(id),
-				UpdateExpression:                    aws.String("SET " + w.set),
+				UpdateExpression:                    aws.String(w.expression()),
 				ConditionExpression:                 &w.condition,
 				ExpressionAttributeNames:            w.names,
 				ExpressionAttributeValues:           w.values,
@@ -400,7 +438,7 @@ func (t *Table) update(ctx context.Context, id string, w write) (records.Record,
 			return list(out.ConsumedCapacity), nil
 		})
 	}, func(current records.Record, found bool) bool {
-		if !found || w.own == nil || batched.sent+sent <= 1 || !w.own(current) {
+		if !found || w.own == nil || sentBefore+sent <= 1 || !w.own(current) {
 			return false
 		}
 		written = current

@@ -42,13 +42,23 @@ func newTable(t *testing.T, api dynamo.API, name string) *dynamo.Table {
 	return table
 }
 
+// newIndexedTable makes the table of that name with the index of pending files.
+func newIndexedTable(t *testing.T, api dynamo.API, name string) *dynamo.Table {
+	t.Helper()
+	table := dynamo.New(api, name)
+	if _, err := table.EnsureIndexedTable(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	return table
+}
+
 func TestContract(t *testing.T) {
 	client := testserver.DynamoDB(testserver.Dynalite(t))
 	var tables int
 	recordstest.Run(t, func(t *testing.T) records.Table {
 		tables++
 		name := fmt.Sprintf("Files%d", tables)
-		return suiteTable{newTable(t, smallPages{client}, name), client, name}
+		return suiteTable{newIndexedTable(t, &updatable{smallPages: smallPages{client}}, name), client, name}
 	})
 }
 
@@ -61,6 +71,12 @@ func (c smallPages) Scan(ctx context.Context, in *dynamodb.ScanInput, optFns ...
 		limited.Limit = aws.Int32(7)
 	}
 	return c.Client.Scan(ctx, &limited, optFns...)
+}
+
+func (c smallPages) Query(ctx context.Context, in *dynamodb.QueryInput, optFns ...func(*dynamodb.Options)) (*dynamodb.QueryOutput, error) {
+	limited := *in
+	limited.Limit = aws.Int32(7)
+	return c.Client.Query(ctx, &limited, optFns...)
 }
 
 // suiteTable implements [recordstest.Attributes].
@@ -96,6 +112,17 @@ func (s suiteTable) Attribute(t *testing.T, id, name string) string {
 		return v.Value
 	}
 	return ""
+}
+
+func (s suiteTable) RemoveAttributes(t *testing.T, id string, names ...string) {
+	t.Helper()
+	_, err := s.client.UpdateItem(t.Context(), &dynamodb.UpdateItemInput{
+		TableName: &s.name, Key: map[string]types.AttributeValue{"id": text(id)},
+		UpdateExpression: aws.String("REMOVE " + strings.Join(names, ", ")),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // putRaw puts an item as another writer might have left it.

@@ -20,15 +20,23 @@ import (
 // maxSegments is the most that a table can be split into (Amazon DynamoDB API Reference, "Scan").
 const maxSegments = 1_000_000
 
+// projection is what is read of many records: without what others have added, and mostly without
+// meta, both of which can be large. The index has it too.
+const projection = "id, #name, #type, #size, created_at, uploaded_at, stored_at, deleted_at"
+
+// projectionNames are the reserved words among them.
+func projectionNames() map[string]string {
+	return map[string]string{"#name": "name", "#type": "type", "#size": "size"}
+}
+
 // Scan implements [records.Table]. A page is what DynamoDB finds in a megabyte of the table;
 // the pages are not read consistently, which costs half, so that they may show a record as it was
 // a second ago. Every transition checks for itself.
 func (t *Table) Scan(ctx context.Context, f records.Filter, opts records.ScanOptions) iter.Seq2[[]records.Record, error] {
 	input := dynamodb.ScanInput{
-		TableName: &t.name,
-		// Without what others have added, and mostly without meta: both can be large.
-		ProjectionExpression:     aws.String("id, #name, #type, #size, created_at, uploaded_at, stored_at, deleted_at"),
-		ExpressionAttributeNames: map[string]string{"#name": "name", "#type": "type", "#size": "size"},
+		TableName:                &t.name,
+		ProjectionExpression:     aws.String(projection),
+		ExpressionAttributeNames: projectionNames(),
 		ReturnConsumedCapacity:   types.ReturnConsumedCapacityTotal,
 	}
 	if opts.Meta {
@@ -90,16 +98,25 @@ func (t *Table) page(ctx context.Context, input *dynamodb.ScanInput, meter *reco
 		done(records.Cost{})
 		return nil, nil, err
 	}
-	cost := records.Cost{Requests: 1, Records: int64(out.ScannedCount), Units: -1}
-	if c := out.ConsumedCapacity; c != nil && c.CapacityUnits != nil {
-		cost.Units = *c.CapacityUnits
+	done(costOf(out.ScannedCount, out.ConsumedCapacity))
+	return decodeAll(out.Items), out.LastEvaluatedKey, nil
+}
+
+// costOf is what a request took that has looked at so many items.
+func costOf(scanned int32, capacity *types.ConsumedCapacity) records.Cost {
+	cost := records.Cost{Requests: 1, Records: int64(scanned), Units: -1}
+	if capacity != nil && capacity.CapacityUnits != nil {
+		cost.Units = *capacity.CapacityUnits
 	}
-	done(cost)
-	page = make([]records.Record, len(out.Items))
-	for i, item := range out.Items {
+	return cost
+}
+
+func decodeAll(items []map[string]types.AttributeValue) []records.Record {
+	page := make([]records.Record, len(items))
+	for i, item := range items {
 		page[i] = decode(item)
 	}
-	return page, out.LastEvaluatedKey, nil
+	return page
 }
 
 // segments reads the segments of the table at the same time (Amazon DynamoDB Developer Guide,
@@ -107,23 +124,36 @@ func (t *Table) page(ctx context.Context, input *dynamodb.ScanInput, meter *reco
 // are in memory, however large the table is. Where the table is split into more segments, they are
 // read in a random order, the next one when one has ended.
 func (t *Table) segments(ctx context.Context, input dynamodb.ScanInput, opts records.ScanOptions) iter.Seq2[[]records.Record, error] {
+	parts := min(max(opts.Segments, opts.Parts), maxSegments)
+	order := rand.Perm(parts)
+	return together(ctx, opts.Segments, parts, func(ctx context.Context, n int) iter.Seq2[[]records.Record, error] {
+		input := input
+		if parts > 1 {
+			input.Segment, input.TotalSegments = aws.Int32(int32(order[n])), aws.Int32(int32(parts))
+		}
+		return t.pages(ctx, input, opts.Meter)
+	})
+}
+
+// together yields the pages of all parts, of which atOnce are read at the same time; read begins to
+// read the part n, counted from 0. Each has read one page that waits for the caller, and no more. It ends after
+// the first error.
+func together(ctx context.Context, atOnce, parts int, read func(ctx context.Context, n int) iter.Seq2[[]records.Record, error]) iter.Seq2[[]records.Record, error] {
 	type result struct {
 		page []records.Record
 		err  error
 	}
 	return func(yield func([]records.Record, error) bool) {
-		segmentCtx, cancel := context.WithCancel(ctx)
+		readCtx, cancel := context.WithCancel(ctx)
 		results := make(chan result)
 		var running sync.WaitGroup
-		// However the caller's loop ends, by a panic too, the segments end before it goes on.
+		// However the caller's loop ends, by a panic too, the readers end before it goes on.
 		defer running.Wait()
 		defer cancel()
 
-		parts := min(max(opts.Segments, opts.Parts), maxSegments)
-		order := rand.Perm(parts)
 		var next, left atomic.Int64
-		left.Store(int64(opts.Segments))
-		for range opts.Segments {
+		left.Store(int64(atOnce))
+		for range atOnce {
 			running.Go(func() {
 				defer func() {
 					if left.Add(-1) == 0 {
@@ -131,14 +161,10 @@ func (t *Table) segments(ctx context.Context, input dynamodb.ScanInput, opts rec
 					}
 				}()
 				for n := next.Add(1); n <= int64(parts); n = next.Add(1) {
-					input := input
-					if parts > 1 {
-						input.Segment, input.TotalSegments = aws.Int32(int32(order[n-1])), aws.Int32(int32(parts))
-					}
-					for page, err := range t.pages(segmentCtx, input, opts.Meter) {
+					for page, err := range read(readCtx, int(n-1)) {
 						select {
 						case results <- result{page, err}:
-						case <-segmentCtx.Done():
+						case <-readCtx.Done():
 							return
 						}
 					}
@@ -154,7 +180,7 @@ func (t *Table) segments(ctx context.Context, input dynamodb.ScanInput, opts rec
 				return
 			}
 		}
-		// Segments that ended with ctx may not have said so.
+		// Readers that ended with ctx may not have said so.
 		if err := ctx.Err(); err != nil {
 			yield(nil, err)
 		}
@@ -185,6 +211,16 @@ func condition(f records.Filter) (string, map[string]types.AttributeValue) {
 	add(":created", f.CreatedBefore, "created_at < :created", notUploaded, notStored, notDeleted)
 	add(":deleted", f.DeletedSince, "deleted_at >= :deleted")
 	all = append(all, or(due)...)
+
+	if f.Mismarked.IsSet() {
+		value(":mismarked", f.Mismarked)
+		all = append(all, or([]string{
+			and(notMarked, notStored, notDeleted, "(attribute_exists(uploaded_at) OR attribute_exists(created_at))"),
+			and(notMarked, "deleted_at >= :mismarked"),
+			and(isMarked, "attribute_exists(stored_at)", notDeleted),
+			and(isMarked, "deleted_at < :mismarked"),
+		})...)
+	}
 
 	var states []string
 	for _, s := range f.States {

@@ -23,6 +23,7 @@ import (
 type Attributes interface {
 	SetAttribute(t *testing.T, id, name, value string)
 	Attribute(t *testing.T, id, name string) string
+	RemoveAttributes(t *testing.T, id string, names ...string)
 }
 
 // The times of the suite. Files are made at created and uploaded at uploaded; every
@@ -37,8 +38,8 @@ const (
 )
 
 // Run runs the suite of docs/contract.md, "The transitions", on the tables that open makes:
-// each one must be empty and is used by one subtest only. To see the bounds of pages, its
-// pages should be small: at most 20 records in a page of Scan.
+// each one must be empty, have the index of pending files, and is used by one subtest only. To see the
+// bounds of pages, its pages should be small: at most 20 records in a page of Scan.
 func Run(t *testing.T, open func(t *testing.T) records.Table) {
 	t.Run("transitions", func(t *testing.T) { testTransitions(t, open(t)) })
 	t.Run("create", func(t *testing.T) { testCreate(t, open(t)) })
@@ -56,6 +57,10 @@ func Run(t *testing.T, open func(t *testing.T) records.Table) {
 	t.Run("many claims", func(t *testing.T) { testExpireMany(t, open(t)) })
 	t.Run("many claims meet", func(t *testing.T) { testExpireManyMeet(t, open(t)) })
 	t.Run("races", func(t *testing.T) { testRaces(t, open(t)) })
+	t.Run("pending", func(t *testing.T) { testPending(t, open(t)) })
+	t.Run("marking", func(t *testing.T) { testMarking(t, open(t)) })
+	t.Run("marks", func(t *testing.T) { testMarks(t, open(t)) })
+	t.Run("no index", func(t *testing.T) { testNoIndex(t, open(t)) })
 	t.Run("unknown attributes", func(t *testing.T) { testUnknownAttributes(t, open(t)) })
 }
 

@@ -493,6 +493,9 @@ func condition(f records.Filter) (string, []any) {
 	add("created", f.CreatedBefore, "created_at < @created AND uploaded_at IS NULL AND stored_at IS NULL AND deleted_at IS NULL")
 	add("deleted", f.DeletedSince, "deleted_at >= @deleted")
 	all = append(all, or(due)...)
+	if f.Mismarked.IsSet() {
+		all = append(all, "FALSE") // the indexes are kept by the database
+	}
 
 	var states []string
 	for _, s := range f.States {

@@ -72,8 +72,16 @@ func TestContract(t *testing.T) {
 	recordstest.Run(t, func(t *testing.T) records.Table {
 		table := open(t, filepath.Join(t.TempDir(), "records.db"))
 		table.SetPageSize(7)
+		createIndex(t, table)
 		return table
 	})
+}
+
+func createIndex(t *testing.T, table *sqlite.Table) {
+	t.Helper()
+	if created, err := table.CreateIndex(t.Context()); !created || err != nil {
+		t.Fatalf("CreateIndex: %t, %v", created, err)
+	}
 }
 
 // TestContractTwoConnections runs the suite with every other call on another connection, as
@@ -84,6 +92,7 @@ func TestContractTwoConnections(t *testing.T) {
 		a, b := open(t, path), open(t, path)
 		a.SetPageSize(7)
 		b.SetPageSize(7)
+		createIndex(t, a)
 		return &alternating{tables: [2]records.Table{a, b}}
 	})
 }
@@ -133,6 +142,26 @@ func (a *alternating) Get(ctx context.Context, ids []string) (map[string]records
 func (a *alternating) Scan(ctx context.Context, f records.Filter, opts records.ScanOptions) iter.Seq2[[]records.Record, error] {
 	return a.next().Scan(ctx, f, opts)
 }
+
+func (a *alternating) Pending(ctx context.Context, f records.Filter, opts records.ScanOptions) iter.Seq2[[]records.Record, error] {
+	return a.next().Pending(ctx, f, opts)
+}
+
+func (a *alternating) MarkPending(ctx context.Context, id string, at, since records.Stamp) (records.Record, error) {
+	return a.next().MarkPending(ctx, id, at, since)
+}
+
+func (a *alternating) UnmarkPending(ctx context.Context, id string, before records.Stamp) (records.Record, error) {
+	return a.next().UnmarkPending(ctx, id, before)
+}
+
+func (a *alternating) Index(ctx context.Context) (records.Index, error) { return a.next().Index(ctx) }
+
+func (a *alternating) CreateIndex(ctx context.Context) (bool, error) {
+	return a.next().CreateIndex(ctx)
+}
+
+func (a *alternating) DropIndex(ctx context.Context) (bool, error) { return a.next().DropIndex(ctx) }
 
 // TestRealPages reads more records than fit in a page of the usual size.
 func TestRealPages(t *testing.T) {
