@@ -19,6 +19,7 @@ type expireOptions struct {
 	max         int
 	maxDuration duration
 	maxWCU      float64
+	full        bool
 	scan        scanFlags
 	audit       string
 	metrics     string
@@ -29,10 +30,14 @@ func newExpireCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "expire",
 		Short: "Remove temporary files that nobody stored",
-		Long: `Remove what is due, in one pass over all records: temporary files that nobody stored in
-time, and placeholders that never got an upload. The objects of files deleted within the
-last 24 hours are deleted once more, which finishes what a killed command left; multipart
-uploads that nobody goes on with are aborted.
+		Long: `Remove what is due: temporary files that nobody stored in time, and placeholders that never
+got an upload. The objects of files deleted within the last 24 hours are deleted once more,
+which finishes what a killed command left; multipart uploads that nobody goes on with are
+aborted.
+
+All records are read for it, or, where "index create" has made one, the index of those that
+are pending alone. That does not know the files of the HTTP API: --full reads all records
+all the same, and should run once a day.
 
 It may run at any time, also twice at once: a file that somebody stores meanwhile stays.
 With -q nothing is printed unless something fails, as cron wants it.
@@ -44,7 +49,8 @@ order, so that none is always left over.`,
   filestore expire --dry-run --older-than 15m
   filestore expire --max-duration 20m --max-rcu 500 --max-wcu 200
   filestore expire --metrics-file /var/lib/node_exporter/filestore.prom --audit /var/log/filestore/audit.jsonl
-  */30 * * * * filestore expire -q            # crontab`,
+  */30 * * * * filestore expire -q            # crontab
+  15 3 * * * filestore expire -q --full       # beside it, where there is an index`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runExpire(cmd.Context(), a, opts) },
 	}
@@ -53,6 +59,7 @@ order, so that none is always left over.`,
 	flags.BoolVar(&opts.dryRun, "dry-run", false, "print what would be done, and do nothing")
 	flags.IntVar(&opts.max, "max", 0, "remove at most `N` files (0: no limit)")
 	flags.Var(&opts.maxDuration, "max-duration", "begin nothing new after this time (default: no limit)")
+	flags.BoolVar(&opts.full, "full", false, "read all records, though there is an index of those that are pending")
 	opts.scan.register(flags)
 	registerAudit(flags, &opts.audit)
 	flags.StringVar(&opts.metrics, "metrics-file", "", "write what was done to `FILE`, for Prometheus [FILESTORE_METRICS_FILE]")
@@ -113,7 +120,7 @@ func sweepStore(ctx context.Context, a *app, opts *expireOptions, run *sweepRun)
 	var t tally
 	run.summary, err = store.Expire(ctx, client.ExpireOptions{
 		OlderThan: time.Duration(opts.olderThan), DryRun: opts.dryRun, Max: opts.max, MaxDuration: time.Duration(opts.maxDuration),
-		Segments: opts.scan.segments, Reads: run.reads, Writes: run.writes,
+		Full: opts.full, Segments: opts.scan.segments, Reads: run.reads, Writes: run.writes,
 		Report: func(s client.Swept) {
 			if s.Err != nil {
 				t.fail(s.Err)
@@ -136,6 +143,9 @@ func sweepStore(ctx context.Context, a *app, opts *expireOptions, run *sweepRun)
 	if summary.Unlisted != nil {
 		a.message("warning", "multipart uploads were left alone, since they can't be listed: %s", describe(summary.Unlisted))
 	}
+	if summary.Unindexed != nil {
+		a.remark(subject{}, "all records were read, since the index of those that are pending can't be: %s", describe(summary.Unindexed))
+	}
 	if summary.Unreadable > 0 {
 		a.message("warning", "%s left alone, since their ids or times can't be read", plural(summary.Unreadable, "record was", "records were"))
 	}
@@ -143,7 +153,11 @@ func sweepStore(ctx context.Context, a *app, opts *expireOptions, run *sweepRun)
 		return err
 	}
 	defer func() {
-		a.noteReads(store, run.reads)
+		if summary.Indexed {
+			a.note("%s", describeIndexed(store.local != nil, run.reads.Total()))
+		} else {
+			a.noteReads(store, run.reads)
+		}
 		a.noteWrites(store, run.writes)
 	}()
 	switch line := describeSweep(summary, opts.dryRun); {

@@ -43,9 +43,9 @@ time at which its placeholder was made; or the time that --by names. --since is 
 NAME is compared with GLOB as a whole: * stands for any characters but /, ? for one, [a-z]
 for one of these.
 
-All records are read for it, whatever is asked for: there is no index. At the end it says
-what that cost. Only --limit without --sort ends the reading early. --sort keeps what it
-sorts in memory: as many files as --limit says, or up to 1,000,000.`,
+All records are read for it, whatever is asked for. At the end it says what that cost. Only
+--limit without --sort ends the reading early. --sort keeps what it sorts in memory: as many
+files as --limit says, or up to 1,000,000.`,
 		Example: `  filestore list --state temporary,placeholder --since 24h
   filestore list --name '*.pdf' --meta branch=main --json
   filestore list --state stored --sort size:desc --limit 20

@@ -188,6 +188,9 @@ func sweep(t *testing.T, s *site) {
 	s.placeholder(t)
 	s.run(t, exitOK, "expire")
 
+	s.temporary(t)
+	s.run(t, exitOK, "index", "backfill")
+
 	// Somebody is faster.
 	id := s.temporary(t)
 	s.during(t, "UpdateItem", func() {
@@ -212,8 +215,10 @@ func administer(t *testing.T, s *site) {
 	s.recorders = append(s.recorders, s.s3, s.dynamoDB)
 	env := maps.Clone(s.env)
 	env["AWS_ENDPOINT_URL_S3"], env["AWS_ENDPOINT_URL_DYNAMODB"] = s.s3.Start(t), s.dynamoDB.Start(t)
-	if r := runInAccount(t.Context(), t, env, "init"); r.status != exitOK {
-		t.Fatalf("init: exit status %d\n%s", r.status, r.stderr)
+	for _, args := range [][]string{{"init"}, {"index", "create", "--wait=false"}} {
+		if r := runInAccount(t.Context(), t, env, args...); r.status != exitOK {
+			t.Fatalf("%s: exit status %d\n%s", args, r.status, r.stderr)
+		}
 	}
 }
 

@@ -52,7 +52,18 @@ func describeReads(local bool, c records.Cost) string {
 	if local {
 		return "scanned the local store"
 	}
-	line := fmt.Sprintf("scanned %s in %s", thousandsOf(c.Records, "record", "records"), thousandsOf(c.Requests, "request", "requests"))
+	return describeUnits(fmt.Sprintf("scanned %s in %s", thousandsOf(c.Records, "record", "records"), thousandsOf(c.Requests, "request", "requests")), c)
+}
+
+// describeIndexed is describeReads where the index was read.
+func describeIndexed(local bool, c records.Cost) string {
+	if local {
+		return "read the index of the local store"
+	}
+	return describeUnits(fmt.Sprintf("read %s of the index in %s", thousandsOf(c.Records, "record", "records"), thousandsOf(c.Requests, "request", "requests")), c)
+}
+
+func describeUnits(line string, c records.Cost) string {
 	if c.Units > 0 {
 		// Units come in halves.
 		line += ", " + thousands(strconv.FormatFloat(c.Units, 'f', -1, 64)) + " read units"

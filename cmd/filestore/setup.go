@@ -9,10 +9,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/designfultech/filestore/internal/client"
+	"github.com/designfultech/filestore/internal/records"
+	"github.com/designfultech/filestore/internal/records/dynamo"
 )
 
 type initOptions struct {
 	dryRun bool
+	index  bool
 }
 
 func newInitCmd(a *app) *cobra.Command {
@@ -24,6 +27,9 @@ func newInitCmd(a *app) *cobra.Command {
 table, billed per request. What is there already is left as it is. Where a server lacks a
 call, as some servers other than AWS do, that is said and the rest goes on.
 
+With --index the table has an index of the files that sweeps look at: see "filestore index".
+In a table that is there already it is begun, and not waited for.
+
 A local store needs no init: its first use makes it.`,
 		Example: `  filestore init --bucket my-files --region eu-central-1 --dry-run
   filestore init --bucket my-files --region eu-central-1`,
@@ -31,6 +37,7 @@ A local store needs no init: its first use makes it.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runInit(cmd.Context(), a, opts) },
 	}
 	cmd.Flags().BoolVar(&opts.dryRun, "dry-run", false, "print what would be done, and do nothing")
+	cmd.Flags().BoolVar(&opts.index, "index", false, "with the index of pending files")
 	return cmd
 }
 
@@ -65,19 +72,44 @@ func runInit(ctx context.Context, a *app, opts *initOptions) (err error) {
 	if err := store.InitBucket(ctx, store.region, opts.dryRun, report); err != nil {
 		return err
 	}
-	created, err := store.table.EnsureTable(ctx, opts.dryRun)
+	ensure := store.table.EnsureTable
+	if opts.index {
+		ensure = store.table.EnsureIndexedTable
+	}
+	created, err := ensure(ctx, opts.dryRun)
 	if err != nil {
 		return err
 	}
-	state := client.SetupExists
-	switch {
-	case created && opts.dryRun:
-		state = client.SetupWouldCreate
-	case created:
-		state = client.SetupCreated
+	report(client.SetupStep{Part: "table", Name: store.tableName, State: setupState(created, opts.dryRun)})
+	if !opts.index {
+		return nil
 	}
-	report(client.SetupStep{Part: "table", Name: store.tableName, State: state})
+	if !created {
+		if created, err = ensureIndex(ctx, store.Records, opts.dryRun); err != nil {
+			return err
+		}
+	}
+	report(client.SetupStep{Part: "index", Name: dynamo.PendingIndex, State: setupState(created, opts.dryRun)})
 	return nil
+}
+
+func setupState(created, dryRun bool) client.SetupState {
+	switch {
+	case created && dryRun:
+		return client.SetupWouldCreate
+	case created:
+		return client.SetupCreated
+	}
+	return client.SetupExists
+}
+
+// ensureIndex begins to make the index of pending files if it is not there; created says that it was not.
+func ensureIndex(ctx context.Context, table records.Table, dryRun bool) (created bool, err error) {
+	if !dryRun {
+		return table.CreateIndex(ctx)
+	}
+	index, err := table.Index(ctx)
+	return index.State == records.IndexNone, err
 }
 
 // initLocal makes a local store, as its first use would.
@@ -93,15 +125,22 @@ func (a *app) initLocal(ctx context.Context, s settings, opts *initOptions, repo
 			state = client.SetupWouldCreate
 		}
 	}
+	indexed := true // where there is no store yet, there is no index
 	if state != client.SetupWouldCreate {
 		store, err := a.openLocal(ctx, s)
 		if err != nil {
 			return err
 		}
-		if err := store.close(); err != nil {
+		if opts.index {
+			indexed, err = ensureIndex(ctx, store.Records, opts.dryRun)
+		}
+		if err := errors.Join(err, store.close()); err != nil {
 			return err
 		}
 	}
 	report(client.SetupStep{Part: "local store", Name: dir, State: state})
+	if opts.index {
+		report(client.SetupStep{Part: "index", Name: dynamo.PendingIndex, State: setupState(indexed, opts.dryRun)})
+	}
 	return nil
 }

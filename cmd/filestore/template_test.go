@@ -19,10 +19,15 @@ import (
 // TestTemplateDescribesWhatInitCreates compares every property of the resources in the template
 // with what init asks AWS for, where there is nothing yet.
 func TestTemplateDescribesWhatInitCreates(t *testing.T) {
+	t.Run("without index", func(t *testing.T) { testTemplateDescribesWhatInitCreates(t, 5) })
+	t.Run("with index", func(t *testing.T) { testTemplateDescribesWhatInitCreates(t, 6, "--index") })
+}
+
+func testTemplateDescribesWhatInitCreates(t *testing.T, parts int, flags ...string) {
 	aws := newAccount(t)
-	flags := []string{"--bucket", "my-files", "--table", "Files-2", "--endpoint-url", aws.url, "--region", "eu-central-1"}
+	flags = append(flags, "--bucket", "my-files", "--table", "Files-2", "--endpoint-url", aws.url, "--region", "eu-central-1")
 	run := runInAccount(t.Context(), t, nil, append([]string{"init"}, flags...)...)
-	if run.status != exitOK || strings.Count(run.stdout, "\tcreated\n") != 5 {
+	if run.status != exitOK || strings.Count(run.stdout, "\tcreated\n") != parts {
 		t.Fatalf("init: exit status %d\n%s%s", run.status, run.stdout, run.stderr)
 	}
 
@@ -71,6 +76,8 @@ type account struct {
 	mu      sync.Mutex
 	created map[string][]byte // the body, by what it creates
 	buckets []string
+	index   map[string]any // of the table, added to it later
+	looks   int            // at how many looks the index is not there yet
 }
 
 func newAccount(t *testing.T) *account {
@@ -124,17 +131,41 @@ func (a *account) dynamoDB(w http.ResponseWriter, operation string, body []byte)
 		a.created[table] = body
 		_, _ = fmt.Fprintf(w, `{"TableDescription": %s}`, body)
 	case operation == "DescribeTable" && a.created[table] != nil:
-		var description map[string]any
-		if err := json.Unmarshal(a.created[table], &description); err != nil {
+		_ = json.NewEncoder(w).Encode(map[string]any{"Table": a.describe()})
+	case operation == "UpdateTable" && a.created[table] != nil:
+		var in struct {
+			GlobalSecondaryIndexUpdates []struct{ Create, Delete map[string]any }
+		}
+		if err := json.Unmarshal(body, &in); err != nil || len(in.GlobalSecondaryIndexUpdates) != 1 {
 			w.WriteHeader(http.StatusInternalServerError)
 			return
 		}
-		description["TableStatus"] = "ACTIVE"
-		_ = json.NewEncoder(w).Encode(map[string]any{"Table": description})
+		a.index, a.looks = in.GlobalSecondaryIndexUpdates[0].Create, 2
+		_ = json.NewEncoder(w).Encode(map[string]any{"TableDescription": a.describe()})
 	default:
 		w.WriteHeader(http.StatusBadRequest)
 		_, _ = io.WriteString(w, `{"__type": "com.amazonaws.dynamodb.v20120810#ResourceNotFoundException", "message": "no such table"}`)
 	}
+}
+
+// describe is the table as it is.
+func (a *account) describe() map[string]any {
+	var table map[string]any
+	if err := json.Unmarshal(a.created["table"], &table); err != nil {
+		panic(err) // the SDK has written it
+	}
+	table["TableStatus"] = "ACTIVE"
+	table["BillingModeSummary"] = map[string]any{"BillingMode": table["BillingMode"]}
+	if a.index != nil {
+		a.index["IndexStatus"], a.index["Backfilling"] = "ACTIVE", false
+		if a.looks > 0 {
+			a.index["IndexStatus"], a.index["Backfilling"] = "CREATING", true
+			a.looks--
+		}
+		a.index["ItemCount"], a.index["IndexSizeBytes"] = 12, 3456
+		table["GlobalSecondaryIndexes"] = []any{a.index}
+	}
+	return table
 }
 
 // resources returns what was created, in the words of CloudFormation.

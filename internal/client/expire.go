@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -50,7 +51,10 @@ type ExpireOptions struct {
 	DryRun bool
 	// Max is how many files are claimed at most; 0: no limit.
 	Max int
-	// Segments is how many parts of the table are read at once; 0: [DefaultSegments].
+	// Full has the whole table read also where it has an index of pending files: that finds files which
+	// others have made without the marks of docs/contract.md, "The pending index".
+	Full bool
+	// Segments is how many parts of the table, or of the index, are read at once; 0: [DefaultSegments].
 	Segments int
 	// MaxDuration is after how long the sweep begins nothing new: it finishes what is under way, and
 	// ends. 0: no limit.
@@ -73,6 +77,9 @@ const (
 	ActionClean   Action = "clean"   // deleted within the last 24 h: its object deleted again
 	ActionAbort   Action = "abort"   // a multipart upload that nobody goes on with: aborted
 	ActionDelete  Action = "delete"  // somebody asked for it, and no sweep
+
+	ActionMark   Action = "mark"   // waits for something: put into the index of pending files
+	ActionUnmark Action = "unmark" // waits for nothing any more: taken out of it
 )
 
 // Swept is one file that a sweep acted on.
@@ -93,6 +100,10 @@ type Summary struct {
 	Cleaned   int
 	Aborted   int
 	Failed    int
+	// Indexed says that the index of pending files was read, and not the table. Where Unindexed is not nil,
+	// it is why an index could not be read: the role lacks the permission.
+	Indexed   bool
+	Unindexed error
 	// Unreadable is how many records were met and left alone because their times can't be read, or
 	// their id is none.
 	Unreadable int
@@ -113,9 +124,9 @@ type Summary struct {
 }
 
 // Expire carries out the sweeps ("expire", "expire, never uploaded" and "expire, clean again",
-// docs/contract.md, "The transitions") in one pass over the table. It may run while users work
-// and while other sweeps run: every file is claimed by a conditional write, and where somebody
-// else was first, nothing is done.
+// docs/contract.md, "The transitions") in one pass over the index of pending files, or where there is
+// none over the table. It may run while users work and while other sweeps run: every file is claimed by
+// a conditional write, and where somebody else was first, nothing is done.
 //
 // The error is that of the pass itself; failures of single files are reported and counted.
 func (c *Client) Expire(ctx context.Context, opts ExpireOptions) (Summary, error) {
@@ -174,6 +185,7 @@ type sweep struct {
 	bulk    records.BulkExpirer // the same where it can do that, else nil
 	claims  *limit.Limiter
 	claimed int           // how many claims were begun
+	indexed bool          // the index of pending files is read
 	found   chan Swept    // files whose objects are to be deleted
 	over    chan struct{} // closed when MaxDuration is over, or the audit could not be written
 	end     func()        // closes it
@@ -236,21 +248,45 @@ func (s *sweep) claimAll(ctx context.Context) error {
 		scan.Parts = scan.Segments * shortPartsPerSegment
 	}
 	claims := newWorkers(s.claims.Highest(), func(j claimJob) {
-		done := s.claim(ctx, j.due)
-		for range maxExcused {
-			if !isThrottled(done.Err) || !j.slot.Throttled() || s.timeOver() {
-				break
-			}
-			done = s.claim(ctx, j.due)
-		}
-		j.slot.Release(0)
+		done := s.inSlot(j.slot, func() Swept { return s.claim(ctx, j.due) })
 		if done.Err != nil {
 			s.leave(j.due)
 		}
 		s.pass(done)
 	})
 	defer claims.wait()
-	for page, err := range s.client.Records.Scan(ctx, filter, scan) {
+	if !s.opts.Full {
+		s.indexed = true
+		err := s.takeAll(ctx, s.client.Records.Pending(ctx, filter, scan), claims)
+		switch {
+		case errors.Is(err, records.ErrNoIndex):
+		case ReasonOf(err) == Permission:
+			s.summary.Unindexed = err
+		default:
+			s.summary.Indexed = true
+			return err
+		}
+		s.indexed = false
+	}
+	return s.takeAll(ctx, s.client.Records.Scan(ctx, filter, scan), claims)
+}
+
+// inSlot makes a write, and again what was throttled once fewer are in flight. Then the slot is free.
+func (s *sweep) inSlot(slot *limit.Slot, write func() Swept) Swept {
+	defer slot.Release(0)
+	done := write()
+	for range maxExcused {
+		if !isThrottled(done.Err) || !slot.Throttled() || s.timeOver() {
+			break
+		}
+		done = write()
+	}
+	return done
+}
+
+// takeAll has what is due of all pages claimed.
+func (s *sweep) takeAll(ctx context.Context, pages iter.Seq2[[]records.Record, error], claims *workers[claimJob]) error {
+	for page, err := range pages {
 		if errors.Is(err, records.ErrStopped) {
 			s.timeOver()
 			return nil
@@ -288,12 +324,14 @@ func (s *sweep) take(ctx context.Context, page []records.Record, claims *workers
 		case action == ActionClean:
 			s.pass(due{r, action}.swept(nil))
 			continue
+		case action == ActionUnmark:
 		case s.opts.Max > 0 && s.claimed == s.opts.Max:
 			s.more()
 			s.leave(due{r, action})
 			continue
+		default:
+			s.claimed++
 		}
-		s.claimed++
 		if action == ActionExpire && s.bulk != nil && !s.opts.DryRun {
 			together = append(together, due{r, action})
 			continue
@@ -329,6 +367,9 @@ func (s *sweep) leave(files ...due) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range files {
+		if r.action == ActionUnmark {
+			continue // its file stays
+		}
 		s.summary.Left++
 		stamp := r.UploadedAt
 		if r.action != ActionExpire {
@@ -437,12 +478,46 @@ func (s *sweep) removeTogether(ctx context.Context, files []Swept) {
 	if err != nil {
 		return
 	}
+	var settled []Swept
 	for _, done := range files {
 		if err := failures[done.ID]; err != nil {
 			done.Err = failed(done.ID, err)
+		} else if done.Action == ActionClean && done.record.DeletedAt.Before(s.cleanSince) {
+			settled = append(settled, done)
+			continue
 		}
 		s.report(done)
 	}
+	// Only now, so that the next sweep finds what this one did not reach.
+	for done := range InOrder(ctx, settled, s.claims.Highest(), s.unmark) {
+		s.report(done)
+	}
+}
+
+// unmark takes a file that waits for nothing any more out of the index.
+func (s *sweep) unmark(ctx context.Context, done Swept) Swept {
+	slot, err := s.claims.Acquire(ctx)
+	if err != nil {
+		done.Err = s.unmarkFailed(done.ID, err)
+		return done
+	}
+	return s.inSlot(slot, func() Swept {
+		_, err := s.table.UnmarkPending(ctx, done.ID, records.At(s.cleanSince))
+		done.Err = s.unmarkFailed(done.ID, err)
+		return done
+	})
+}
+
+// unmarkFailed is err as the failure of a file, nil where none is worth telling.
+func (s *sweep) unmarkFailed(id string, err error) error {
+	if _, lost := errors.AsType[*records.TransitionError](err); err == nil || lost {
+		return nil
+	}
+	if errors.Is(err, records.ErrStopped) {
+		s.timeOver()
+		return nil
+	}
+	return failed(id, fmt.Errorf("take it out of the index: %w", err))
 }
 
 // removeAudited is Client.audited for a sweep: when the audit can't be written, it has the sweep end.
@@ -544,8 +619,11 @@ func (s *sweep) action(r records.Record) Action {
 		isDue = stamp.Before(s.abandonBefore)
 	case records.Deleted:
 		action, stamp = ActionClean, r.DeletedAt
-		isDue = !stamp.Before(s.cleanSince)
+		isDue = s.indexed || !stamp.Before(s.cleanSince)
 	case records.Stored:
+		if s.indexed {
+			return ActionUnmark // others have stored it, and left its mark
+		}
 		return ""
 	}
 	if _, err := stamp.Time(); err != nil {
@@ -584,6 +662,13 @@ func (s *sweep) claim(ctx context.Context, r due) Swept {
 		}
 	case ActionAbandon:
 		done.Action, err = s.neverUploaded(ctx, r.ID)
+	case ActionUnmark:
+		if !s.opts.DryRun {
+			_, err = s.table.UnmarkPending(ctx, r.ID, records.At(s.cleanSince))
+		}
+		if err = s.unmarkFailed(r.ID, err); err == nil {
+			return Swept{} // nothing more is to be done, and nothing has happened to the file
+		}
 	}
 	if _, lost := errors.AsType[*records.TransitionError](err); lost {
 		return Swept{}

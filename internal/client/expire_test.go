@@ -36,6 +36,12 @@ func (f *filestore) sweep(t testing.TB, opts client.ExpireOptions) (client.Summa
 	if err != nil {
 		t.Fatal(err)
 	}
+	if f.Records == f.table || f.dynamoFaults != nil {
+		if want := f.indexed && !opts.Full; summary.Indexed != want {
+			t.Errorf("the index was read: %t, want %t", summary.Indexed, want)
+		}
+	}
+	summary.Indexed = false // the tests are the same with an index and without
 	if n := summary.Expired + summary.Abandoned + summary.Settled + summary.Cleaned + summary.Aborted + summary.Failed; n != len(swept) {
 		t.Errorf("%d files are counted, %d were reported", n, len(swept))
 	}

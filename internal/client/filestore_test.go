@@ -43,6 +43,13 @@ const mib = 1 << 20
 type servers struct {
 	s3       testserver.S3
 	dynamoDB string // endpoint; empty: records are in SQLite
+	indexed  bool   // with the index of pending files
+}
+
+// withIndex is the same place, where filestores have the index of pending files.
+func (on servers) withIndex() servers {
+	on.indexed = true
+	return on
 }
 
 // onEveryStore runs test on each kind of record store and each S3 server.
@@ -132,6 +139,9 @@ func (on servers) open(t testing.TB) *filestore {
 	} else {
 		f.openDynamoDB(t)
 	}
+	if on.indexed {
+		f.createIndex(t)
+	}
 	return f
 }
 
@@ -203,21 +213,48 @@ func (f *filestore) openDynamoDB(t testing.TB) {
 	}), f.tableName)
 }
 
+// createIndex gives the filestore the index of pending files. dynalite knows it only of a table that is made
+// with it.
+func (f *filestore) createIndex(t testing.TB) {
+	t.Helper()
+	if f.database != "" {
+		if created, err := f.table.CreateIndex(t.Context()); !created || err != nil {
+			t.Fatalf("created %t, %v", created, err)
+		}
+		return
+	}
+	if _, err := f.dynamoAPI.DeleteTable(t.Context(), &dynamodb.DeleteTableInput{TableName: &f.tableName}); err != nil {
+		t.Fatal(err)
+	}
+	gone := dynamodb.NewTableNotExistsWaiter(f.dynamoAPI, func(o *dynamodb.TableNotExistsWaiterOptions) {
+		o.MinDelay, o.MaxDelay = time.Millisecond, 10*time.Millisecond
+	})
+	if err := gone.Wait(t.Context(), &dynamodb.DescribeTableInput{TableName: &f.tableName}, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	makeTable(t, f.dynamoAPI, dynamo.IndexedSchema(f.tableName))
+}
+
 // createTable makes a table and waits until it can be used: with dynalite some milliseconds,
 // where EnsureTable, made for AWS, looks five times a second.
 func createTable(t testing.TB, api *dynamodb.Client, name string) {
 	t.Helper()
-	if _, err := api.CreateTable(t.Context(), &dynamodb.CreateTableInput{
+	makeTable(t, api, &dynamodb.CreateTableInput{
 		TableName: &name, BillingMode: dynamotypes.BillingModePayPerRequest,
 		AttributeDefinitions: []dynamotypes.AttributeDefinition{{AttributeName: aws.String("id"), AttributeType: dynamotypes.ScalarAttributeTypeS}},
 		KeySchema:            []dynamotypes.KeySchemaElement{{AttributeName: aws.String("id"), KeyType: dynamotypes.KeyTypeHash}},
-	}); err != nil {
+	})
+}
+
+func makeTable(t testing.TB, api *dynamodb.Client, schema *dynamodb.CreateTableInput) {
+	t.Helper()
+	if _, err := api.CreateTable(t.Context(), schema); err != nil {
 		t.Fatal(err)
 	}
 	waiter := dynamodb.NewTableExistsWaiter(api, func(o *dynamodb.TableExistsWaiterOptions) {
 		o.MinDelay, o.MaxDelay = time.Millisecond, 10*time.Millisecond
 	})
-	if err := waiter.Wait(t.Context(), &dynamodb.DescribeTableInput{TableName: &name}, time.Minute); err != nil {
+	if err := waiter.Wait(t.Context(), &dynamodb.DescribeTableInput{TableName: schema.TableName}, time.Minute); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -337,7 +374,11 @@ func (f *filestore) raw(t testing.TB, r records.Record) string {
 		r.Type = "text/plain"
 	}
 	if f.database == "" {
-		if _, err := f.dynamoAPI.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: &f.tableName, Item: recordstest.Item(r)}); err != nil {
+		item := recordstest.Item(r)
+		if f.indexed {
+			recordstest.Mark(item, r)
+		}
+		if _, err := f.dynamoAPI.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: &f.tableName, Item: item}); err != nil {
 			t.Fatal(err)
 		}
 		return r.ID
@@ -668,6 +709,19 @@ func TestOperations(t *testing.T) {
 			{"expire: dry run", testExpireDryRun},
 			{"expire: what S3 does not do", testExpireFailures},
 			{"expire: the claim comes first", testExpireClaimsFirst},
+			{"expire by index: temporary files", indexed(testExpireTemporary)},
+			{"expire by index: placeholders", indexed(testExpirePlaceholders)},
+			{"expire by index: multipart uploads", indexed(testExpireMultipart)},
+			{"expire by index: at most so many", indexed(testExpireMax)},
+			{"expire by index: dry run", indexed(testExpireDryRun)},
+			{"expire by index: the claim comes first", indexed(testExpireClaimsFirst)},
+			{"expire by index: what a killed sweep left", indexed(testIndexHalfDone)},
+			{"expire by index: files that wait for nothing any more", indexed(testIndexSettled)},
+			{"expire by index: files of others", indexed(testIndexOfOthers)},
+			{"expire by index: not allowed", indexed(testIndexNotAllowed)},
+			{"expire by index: as soon as there is one", testIndexComes},
+			{"backfill", indexed(testBackfill)},
+			{"backfill of what can't be read", indexed(testBackfillUnreadable)},
 		} {
 			t.Run(test.name, func(t *testing.T) { test.run(t, on) })
 		}

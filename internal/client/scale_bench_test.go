@@ -189,7 +189,13 @@ func (f *filestore) fill(t testing.TB, rs []records.Record) {
 		f.insert(t, rs)
 		return
 	}
-	recordstest.Fill(t, f.dynamoAPI, f.tableName, len(rs), func(i int) map[string]types.AttributeValue { return recordstest.Item(rs[i]) })
+	recordstest.Fill(t, f.dynamoAPI, f.tableName, len(rs), func(i int) map[string]types.AttributeValue {
+		item := recordstest.Item(rs[i])
+		if f.indexed {
+			recordstest.Mark(item, rs[i])
+		}
+		return item
+	})
 }
 
 // scaleID is an id of 16 characters; those that follow each other are far apart, as ids are.

@@ -113,7 +113,7 @@ func TestStatsAgreesWithSweep(t *testing.T) {
 
 // generated is a table of so many records, made as they are read.
 type generated struct {
-	records.Table // nil: only Scan is called
+	records.Table // nil: only Scan and Pending are called
 	n             int
 	record        func(i int) records.Record
 	end           func() // after the last page
@@ -133,6 +133,11 @@ func (g generated) Scan(context.Context, records.Filter, records.ScanOptions) it
 		}
 		g.end()
 	}
+}
+
+// Pending says that there is no index.
+func (generated) Pending(context.Context, records.Filter, records.ScanOptions) iter.Seq2[[]records.Record, error] {
+	return func(yield func([]records.Record, error) bool) { yield(nil, records.ErrNoIndex) }
 }
 
 // A table in which every file has a type of its own, and a long one, takes no more memory for

@@ -144,7 +144,10 @@ func (c *counting) table(ctx context.Context, call string, body []byte) (int, st
 		ReturnConsumedCapacity string
 		Segment, TotalSegments int
 		ExclusiveStartKey      struct{ ID attribute }
-		Statements             []struct{ Parameters []attribute }
+		Statements             []struct {
+			Statement  string
+			Parameters []attribute
+		}
 	}
 	if err := json.Unmarshal(body, &in); err != nil {
 		return 0, "", err
@@ -156,6 +159,8 @@ func (c *counting) table(ctx context.Context, call string, body []byte) (int, st
 		return fmt.Sprintf(`{"TableName":"Files","CapacityUnits":%g}`, units)
 	}
 	switch call {
+	case "Query":
+		return http.StatusBadRequest, `{"__type":"x#ValidationException","message":"The table does not have the specified index: pending"}`, nil
 	case "Scan":
 		if err := sleep(ctx, c.scanTakes); err != nil {
 			return 0, "", err
@@ -184,7 +189,7 @@ func (c *counting) table(ctx context.Context, call string, body []byte) (int, st
 		var wg sync.WaitGroup
 		for i, s := range in.Statements {
 			wg.Go(func() {
-				id := s.Parameters[1].S // after deleted_at
+				id := s.Parameters[strings.Count(s.Statement, " SET ")].S // after what is set
 				claimed, err := c.claim(ctx, id)
 				switch {
 				case err != nil:

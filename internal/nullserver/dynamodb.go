@@ -2,6 +2,7 @@ package nullserver
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"maps"
@@ -117,6 +118,8 @@ func (d *DynamoDB) call(name string, in *request) ([]byte, error) {
 		return d.batchWrite(in.RequestItems)
 	case "BatchExecuteStatement":
 		return d.batchExecute(in)
+	case "Query":
+		return nil, errors.New("The table does not have the specified index") //nolint:staticcheck // as DynamoDB says it
 	case "Scan":
 		return []byte(`{"Items":[],"Count":0,"ScannedCount":0}`), nil
 	case "DescribeTable":
@@ -160,7 +163,8 @@ func (d *DynamoDB) parse(expression string) []assignment {
 	return out
 }
 
-// update carries out the assignments of SET, all that the tool ever sends, and returns the item.
+// update carries out the assignments of SET and returns the item. What the tool removes beside them, the mark of
+// a pending file, nobody asks for.
 func (d *DynamoDB) update(in *request) item {
 	id := in.Key.id()
 	current := d.get(id)

@@ -108,10 +108,13 @@ func operations() []operation {
 		{DynamoDB, "BatchExecuteStatement", []grant{{"dynamodb:PartiQLInsert", theTable}, {"dynamodb:PartiQLUpdate", theTable}}, []Role{Uploader}},
 		{DynamoDB, "BatchExecuteStatement", one("dynamodb:PartiQLUpdate", theTable), []Role{Sweeper}},
 		{DynamoDB, "Scan", one("dynamodb:Scan", theTable), []Role{Sweeper}},
+		// A sweep asks for the index first, whether there is one or not.
+		{DynamoDB, "Query", one("dynamodb:Query", theIndex), []Role{Sweeper}},
 
 		// The table.
 		{DynamoDB, "DescribeTable", one("dynamodb:DescribeTable", theTable), nil},
 		{DynamoDB, "CreateTable", one("dynamodb:CreateTable", theTable), nil},
+		{DynamoDB, "UpdateTable", one("dynamodb:UpdateTable", theTable), nil}, // its index is made and removed
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"math/rand/v2"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -101,23 +102,35 @@ func (t *Table) Pending(ctx context.Context, f records.Filter, opts records.Scan
 		terms = append([]string{filter}, terms...)
 	}
 	shards := records.ShardNames()
-	read := func(ctx context.Context, n int) iter.Seq2[[]records.Record, error] {
-		values := maps.Clone(values)
-		if values == nil {
-			values = make(map[string]types.AttributeValue)
-		}
-		values[":shard"] = text(shards[n])
-		return t.queryPages(ctx, dynamodb.QueryInput{
-			TableName: &t.name, IndexName: aws.String(PendingIndex),
-			KeyConditionExpression:    aws.String(PendingAttribute + " = :shard"),
-			FilterExpression:          aws.String(strings.Join(terms, " OR ")),
-			ProjectionExpression:      aws.String(projection),
-			ExpressionAttributeNames:  projectionNames(),
-			ExpressionAttributeValues: values,
-			ReturnConsumedCapacity:    types.ReturnConsumedCapacityTotal,
-		}, opts.Meter)
-	}
+	// In another order each time: see records.ScanOptions.Parts.
+	rand.Shuffle(len(shards), func(i, j int) { shards[i], shards[j] = shards[j], shards[i] })
 	return func(yield func([]records.Record, error) bool) {
+		// Whether there is an index at all is asked once, and not by all readers.
+		answered := make(chan struct{})
+		read := func(ctx context.Context, n int) iter.Seq2[[]records.Record, error] {
+			values := maps.Clone(values)
+			if values == nil {
+				values = make(map[string]types.AttributeValue)
+			}
+			values[":shard"] = text(shards[n])
+			pages := t.queryPages(ctx, dynamodb.QueryInput{
+				TableName: &t.name, IndexName: aws.String(PendingIndex),
+				KeyConditionExpression:    aws.String(PendingAttribute + " = :shard"),
+				FilterExpression:          aws.String(strings.Join(terms, " OR ")),
+				ProjectionExpression:      aws.String(projection),
+				ExpressionAttributeNames:  projectionNames(),
+				ExpressionAttributeValues: values,
+				ReturnConsumedCapacity:    types.ReturnConsumedCapacityTotal,
+			}, opts.Meter)
+			if n == 0 {
+				return announced(pages, answered)
+			}
+			select {
+			case <-answered:
+			case <-ctx.Done():
+			}
+			return pages
+		}
 		for page, err := range together(ctx, max(opts.Segments, 1), len(shards), read) {
 			switch {
 			case isNoIndex(err):
@@ -126,6 +139,22 @@ func (t *Table) Pending(ctx context.Context, f records.Filter, opts records.Scan
 				err = fmt.Errorf("query the pending files: %w", err)
 			}
 			if !yield(page, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// announced is pages; the first one that is there closes answered.
+func announced(pages iter.Seq2[[]records.Record, error], answered chan struct{}) iter.Seq2[[]records.Record, error] {
+	return func(yield func([]records.Record, error) bool) {
+		first := true
+		for page, err := range pages {
+			if first && err == nil {
+				close(answered)
+				first = false
+			}
+			if !yield(page, err) {
 				return
 			}
 		}

@@ -1,6 +1,7 @@
 package recordstest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -66,4 +67,14 @@ func Item(r records.Record) map[string]types.AttributeValue {
 		}
 	}
 	return item
+}
+
+// Mark puts the item of r into the index of pending files, as the transitions that lead to r would,
+// unless it is stored.
+func Mark(item map[string]types.AttributeValue, r records.Record) {
+	at := cmp.Or(r.CreatedAt, r.UploadedAt, r.DeletedAt)
+	if r.State() != records.Stored && at.IsSet() {
+		item[markAttribute] = &types.AttributeValueMemberS{Value: records.Shard(r.ID)}
+		item[markAtAttribute] = &types.AttributeValueMemberS{Value: string(at)}
+	}
 }
