@@ -86,7 +86,7 @@ type watchedConn struct {
 }
 
 func (c *watchedConn) Read(p []byte) (int, error) {
-	if err := c.SetReadDeadline(time.Now().Add(c.stall + c.slack())); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(c.stall + 2*slack(c.stall))); err != nil {
 		return 0, c.why(err)
 	}
 	n, err := c.Conn.Read(p)
@@ -95,17 +95,25 @@ func (c *watchedConn) Read(p []byte) (int, error) {
 
 // slack is how old the deadlines may be when something is written: to set them for every record
 // of TLS takes longer than the rest of a small write.
-func (c *watchedConn) slack() time.Duration { return c.stall / 16 }
+func slack(stall time.Duration) time.Duration { return stall / 32 }
 
-// renew puts off both deadlines before something is written.
+// renew puts off both deadlines before something is written. That of the write comes first: how much
+// of it went until then only the write can tell.
 func (c *watchedConn) renew() error {
 	now := time.Now()
-	if now.Sub(c.renewed) < c.slack() {
+	if now.Sub(c.renewed) < slack(c.stall) {
 		return nil
 	}
 	c.renewed = now
-	return c.SetDeadline(now.Add(c.stall + c.slack()))
+	if err := c.SetReadDeadline(now.Add(c.stall + 2*slack(c.stall))); err != nil {
+		return err
+	}
+	return c.SetWriteDeadline(now.Add(c.stall + slack(c.stall)))
 }
+
+// isSlow reports whether a write of which n bytes went was ended by its deadline although it made
+// progress: where the connection is slow a piece takes longer than the time stall.
+func isSlow(n int64, err error) bool { return n > 0 && errors.Is(err, os.ErrDeadlineExceeded) }
 
 // piece is how much is written at once, in bytes: a large write makes progress without returning.
 const piece = 256 << 10
@@ -129,6 +137,9 @@ func (c *watchedConn) ReadFrom(r io.Reader) (int64, error) {
 		n, err := body.Next(min(piece, limited.N), tcp.ReadFrom)
 		written += n
 		limited.N -= n
+		if isSlow(n, err) {
+			continue
+		}
 		if err != nil || n == 0 { // the file has become shorter
 			return written, c.why(err)
 		}
@@ -144,6 +155,9 @@ func (c *watchedConn) Write(p []byte) (int, error) {
 		}
 		n, err := c.Conn.Write(p[written:min(written+piece, len(p))])
 		written += n
+		if isSlow(int64(n), err) {
+			continue
+		}
 		if err != nil || written == len(p) {
 			return written, c.why(err)
 		}

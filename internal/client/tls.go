@@ -3,10 +3,12 @@ package client
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 )
@@ -33,15 +35,19 @@ func inBursts(c *awshttp.BuildableClient) *awshttp.BuildableClient {
 					return nil, err
 				}
 			}
+			handshakeCtx := ctx
 			if limit := transport.TLSHandshakeTimeout; limit > 0 {
 				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeout(ctx, limit)
+				handshakeCtx, cancel = context.WithTimeout(ctx, limit)
 				defer cancel()
 			}
 			records := &recordGatherer{Conn: conn}
 			secure := tls.Client(records, config)
-			if err := secure.HandshakeContext(ctx); err != nil {
+			if err := secure.HandshakeContext(handshakeCtx); err != nil {
 				_ = conn.Close()
+				if handshakeCtx.Err() != nil && ctx.Err() == nil {
+					err = fmt.Errorf("TLS handshake: %w", err) // the time of the caller is not over
+				}
 				return nil, err
 			}
 			return &burstConn{Conn: secure, records: records, buffers: buffers}, nil
@@ -53,17 +59,29 @@ func inBursts(c *awshttp.BuildableClient) *awshttp.BuildableClient {
 type burstConn struct {
 	*tls.Conn
 	records *recordGatherer
-	buffers *sync.Pool // of *[]byte, one burst each
+	buffers *sync.Pool  // of *[]byte, one burst each
+	writing atomic.Bool // package crypto/tls knows of it only while it encrypts
 }
 
 // Write returns when all of p was sent.
 func (c *burstConn) Write(p []byte) (int, error) {
+	c.writing.Store(true)
+	defer c.writing.Store(false)
 	c.records.gather()
 	n, err := c.Conn.Write(p)
 	if sendErr := c.records.send(); err == nil && sendErr != nil {
 		return 0, sendErr // how much of it went is of no use to anybody: the connection is broken
 	}
 	return n, err
+}
+
+// Close ends a write that is under way, as that of [tls.Conn] does, which otherwise takes leave of the server:
+// behind the records that are being sent, that would wait for them.
+func (c *burstConn) Close() error {
+	if c.writing.Load() {
+		return c.records.Conn.Close()
+	}
+	return c.Conn.Close()
 }
 
 // ReadFrom implements [io.ReaderFrom]. Without it net/http would read 32 KiB at a time.
