@@ -90,7 +90,7 @@ func (c *limitedConn) Read(p []byte) (int, error) {
 func (c *limitedConn) Write(p []byte) (int, error) {
 	// The answer can't come while the body waits for its turn, so the time of the read that waits
 	// for it is renewed, as a write does.
-	renew := func() error { return c.SetReadDeadline(time.Now().Add(c.stall + 2*slack(c.stall))) }
+	renew := func() error { return c.SetReadDeadline(time.Now().Add(c.stall + 4*slack(c.stall))) }
 	var written int
 	for {
 		piece := p[written:min(written+c.bandwidth.piece, len(p))]

@@ -86,7 +86,7 @@ type watchedConn struct {
 }
 
 func (c *watchedConn) Read(p []byte) (int, error) {
-	if err := c.SetReadDeadline(time.Now().Add(c.stall + 2*slack(c.stall))); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(c.stall + 4*slack(c.stall))); err != nil {
 		return 0, c.why(err)
 	}
 	n, err := c.Conn.Read(p)
@@ -105,7 +105,7 @@ func (c *watchedConn) renew() error {
 		return nil
 	}
 	c.renewed = now
-	if err := c.SetReadDeadline(now.Add(c.stall + 2*slack(c.stall))); err != nil {
+	if err := c.SetReadDeadline(now.Add(c.stall + 4*slack(c.stall))); err != nil {
 		return err
 	}
 	return c.SetWriteDeadline(now.Add(c.stall + slack(c.stall)))

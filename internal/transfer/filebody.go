@@ -5,7 +5,8 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"syscall"
+	"strings"
+	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
@@ -15,18 +16,21 @@ const smallestFileBody = 1 << 20
 
 // FileBody is the body of one try as a connection without TLS can take it: the kernel copies it
 // from the file into the socket, and it never comes into the memory of the process (sendfile(2)).
-// net/http does so where it finds a file; [HTTPClient] sees to it that it does, and the connection
-// has to ask for the pieces. It is read from where the file stands, a file that nobody else uses.
+// [HTTPClient] sees to it that the connection gets it, which has to ask for the pieces. It is read from
+// where the file stands, a file that nobody else uses.
 type FileBody struct {
 	try   *body // counts
 	file  *os.File
 	start int64 // where the file stood
 	size  int64 // bytes
 	moved int64 // bytes, by either way
+
+	mu    sync.Mutex
+	ended bool // the try is over: nothing is counted any more
 }
 
 // openFileBody returns what b reads of r as a file of its own; nil where that is of no use, where r is
-// no file, or the path no longer leads to it. The caller closes it.
+// no file, or the path no longer leads to it. The caller ends it.
 func (e *Engine) openFileBody(b *body, r io.ReaderAt, size int64) *FileBody {
 	if size < smallestFileBody || e.overTLS() {
 		return nil
@@ -36,7 +40,7 @@ func (e *Engine) openFileBody(b *body, r io.ReaderAt, size int64) *FileBody {
 		r, start, _ = section.Outer()
 	}
 	source, ok := r.(*os.File)
-	if !ok {
+	if !ok || strings.HasPrefix(source.Name(), "/dev/") { // /dev/fd/3 is no other file on macOS and BSD, but the same
 		return nil
 	}
 	file, err := os.Open(source.Name())
@@ -56,21 +60,20 @@ func (e *Engine) openFileBody(b *body, r io.ReaderAt, size int64) *FileBody {
 	return nil
 }
 
-// SyscallConn implements [syscall.Conn].
-func (b *FileBody) SyscallConn() (syscall.RawConn, error) { return b.file.SyscallConn() }
-
 // Read implements [io.Reader]: what comes together with the header of the request, or goes
 // through TLS, is read.
 func (b *FileBody) Read(p []byte) (int, error) {
-	if err := b.try.ctx.Err(); err != nil {
-		return 0, err
-	}
 	left := b.size - b.moved
 	if left == 0 {
 		return 0, io.EOF
 	}
-	n, err := b.file.Read(p[:min(int64(len(p)), left)])
-	b.count(int64(n))
+	if err := b.try.ctx.Err(); err != nil {
+		return 0, err
+	}
+	p = p[:min(int64(len(p)), left)]
+	b.count(int64(len(p)))
+	n, err := b.file.Read(p)
+	b.count(int64(n - len(p)))
 	return n, err
 }
 
@@ -80,8 +83,10 @@ func (b *FileBody) Next(n int64, copyFrom func(io.Reader) (int64, error)) (int64
 	if err := b.try.ctx.Err(); err != nil {
 		return 0, err
 	}
-	copied, err := copyFrom(&io.LimitedReader{R: b, N: min(n, b.size-b.moved)})
-	// What the kernel has copied, it has told the file, and what was read instead is counted.
+	n = min(n, b.size-b.moved)
+	b.count(n)
+	copied, err := copyFrom(&io.LimitedReader{R: b.file, N: n})
+	// What was copied or read, the file knows.
 	at, seekErr := b.file.Seek(0, io.SeekCurrent)
 	if seekErr != nil {
 		return copied, seekErr
@@ -90,13 +95,28 @@ func (b *FileBody) Next(n int64, copyFrom func(io.Reader) (int64, error)) (int64
 	return copied, err
 }
 
+// count counts bytes before they move, and n is negative for those that then did not: an answer that is
+// here before the last of the body was counted would else be taken for one to a body cut short.
 func (b *FileBody) count(n int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.moved += n
+	if b.ended {
+		return
+	}
 	b.try.sent.Add(n)
 	b.try.progress.add(n)
 }
 
-// Close does nothing: who has opened the file closes it.
+// end ends the try, and what a connection that is given up may still send of it.
+func (b *FileBody) end() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ended = true
+	_ = b.file.Close() // which was only read
+}
+
+// Close does nothing: send ends it.
 func (b *FileBody) Close() error { return nil }
 
 type fileBodyKey struct{}

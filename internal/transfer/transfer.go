@@ -239,7 +239,8 @@ func (e *Engine) giveBack(b *[]byte) {
 }
 
 // body counts what one try reads of it. It ends, with an error, when its caller's context does:
-// a request whose body is cut short is carried out by no server.
+// a request whose body is cut short is carried out by no server. One that was read whole is not cut short
+// any more: net/http, which looks for more, would close the connection, and nobody hear the answer.
 type body struct {
 	*io.SectionReader
 	ctx      context.Context // an io.Reader is given none
@@ -248,7 +249,7 @@ type body struct {
 }
 
 func (b *body) Read(p []byte) (int, error) {
-	if err := b.ctx.Err(); err != nil {
+	if err := b.ctx.Err(); err != nil && b.sent.Load() < b.Size() {
 		return 0, err
 	}
 	n, err := b.SectionReader.Read(p)
@@ -286,7 +287,7 @@ func (e *Engine) send(ctx context.Context, slot *limit.Slot, r io.ReaderAt, size
 		putCtx, cancel := Outlive(ctx)
 		if file := e.openFileBody(b, r, size); file != nil {
 			err = put(file.with(putCtx), b)
-			_ = file.file.Close() // which was only read
+			file.end()
 		} else {
 			err = put(putCtx, b)
 		}
