@@ -84,6 +84,20 @@ func (j *journals) lock(path string, inParts bool) (*state.Upload, error) {
 	return uploads.Lock(j.identity, path)
 }
 
+// forget ends what is remembered of an upload that is done: once its id has been printed, so that who is
+// killed before that is told the id by the next --resume. What stays is found to be done with. The journal is
+// not held until then: a table, or results that wait for those before them, may be of any number of files.
+func (j *journals) forget(path, id string) {
+	journal, err := j.lock(path, false)
+	if err != nil || journal == nil {
+		return
+	}
+	if e, found := journal.Entry(); found && e.ID == id {
+		_ = journal.Remove()
+	}
+	_ = journal.Close()
+}
+
 // resumableError is the failure of an upload that can be gone on with.
 type resumableError struct {
 	*client.KeptError

@@ -28,6 +28,7 @@ type output struct {
 	app     *app
 	headers []string
 	rows    [][]string // of the table, which needs all of them to align its columns
+	written []func()   // what follows once the rows are written
 	flow    *flow      // nil: the rows are kept until the end
 	err     error      // the first failed write: nothing that follows can be shown
 }
@@ -73,6 +74,8 @@ type result struct {
 	id    string // what -q prints
 	cells []cell
 	json  any
+
+	written func() // is called once it is; may be nil
 }
 
 // columns names the columns of the results that follow.
@@ -94,15 +97,22 @@ func (o *output) add(r result) {
 			row[i] = c.human
 		}
 		o.rows = append(o.rows, row)
+		if r.written != nil {
+			o.written = append(o.written, r.written)
+		}
 		if o.flow != nil && o.flow.due(len(o.rows)) {
 			o.err = o.table()
 		}
+		return
 	default:
 		fields := make([]string, len(r.cells))
 		for i, c := range r.cells {
 			fields[i] = c.machine
 		}
 		o.line(strings.Join(fields, "\t"))
+	}
+	if o.err == nil && r.written != nil {
+		r.written()
 	}
 }
 
@@ -276,7 +286,7 @@ func (o *output) close() error {
 		o.err = o.table()
 	}
 	err := o.err
-	o.rows, o.err = nil, nil
+	o.rows, o.written, o.err = nil, nil, nil
 	return err
 }
 
@@ -314,6 +324,12 @@ func (o *output) table() error {
 	for line := range strings.Lines(text.String()) {
 		// The last column is padded too, and a long URL in one row would have every other wrap.
 		o.line(strings.TrimRight(line, " \n"))
+	}
+	if o.err == nil {
+		for _, follow := range o.written {
+			follow()
+		}
+		o.written = nil
 	}
 	return o.err
 }

@@ -19,7 +19,6 @@ import (
 	"github.com/designfultech/filestore/internal/client"
 	"github.com/designfultech/filestore/internal/mimetype"
 	"github.com/designfultech/filestore/internal/records"
-	"github.com/designfultech/filestore/internal/state"
 )
 
 type uploadOptions struct {
@@ -165,10 +164,12 @@ func runUpload(ctx context.Context, a *app, opts *uploadOptions) (err error) {
 			id:    r.ID,
 			cells: []cell{text(r.ID), text(r.Name), size(r.Size), text(r.Type), text(string(r.State()))},
 			json:  f,
+			written: func() {
+				if r.journaled {
+					journals.forget(r.source.path, r.ID)
+				}
+			},
 		})
-		if a.out.err == nil {
-			r.forget()
-		}
 	}
 	bar.end()
 	if temporary {
@@ -180,18 +181,9 @@ func runUpload(ctx context.Context, a *app, opts *uploadOptions) (err error) {
 type uploaded struct {
 	client.Idempotent // of an upload without a key, Record alone
 
-	source  source
-	journal *state.Upload // of an upload that is done; may be nil
-	err     error
-}
-
-// forget ends what is remembered of an upload that is done: once its id has been printed, so that
-// who is killed before that is told the id by the next --resume. What stays is found to be done with.
-func (u uploaded) forget() {
-	if u.journal != nil {
-		_ = u.journal.Remove()
-		_ = u.journal.Close()
-	}
+	source    source
+	journaled bool // it is remembered, until its id was printed
+	err       error
 }
 
 // noteExisting tells what the result of an idempotent upload does not show: that nothing was sent,
@@ -448,11 +440,7 @@ func uploadOne(ctx context.Context, a *app, c *client.Client, journals *journals
 		u.Record, err = c.Upload(ctx, req)
 		return u, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, journal.Close())
-		}
-	}()
+	defer func() { err = errors.Join(err, journal.Close()) }()
 	req.Journal, req.Resume = journal, opts.resume
 	about := subject{path: s.path}
 	req.Resumed = func(partSize, there int64) {
@@ -466,7 +454,7 @@ func uploadOne(ctx context.Context, a *app, c *client.Client, journals *journals
 	if kept, ok := errors.AsType[*client.KeptError](err); ok {
 		err = &resumableError{KeptError: kept, path: s.path}
 	}
-	u.journal = journal
+	u.journaled = true
 	return u, err
 }
 
