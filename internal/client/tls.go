@@ -79,7 +79,7 @@ func (c *burstConn) Write(p []byte) (int, error) {
 // behind the records that are being sent, that would wait for them.
 func (c *burstConn) Close() error {
 	if c.writing.Load() {
-		return c.records.Conn.Close()
+		return c.records.Close()
 	}
 	return c.Conn.Close()
 }
