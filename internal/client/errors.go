@@ -85,7 +85,7 @@ func ReasonOf(err error) Reason {
 		return Deleted
 	case errors.Is(err, records.ErrNotUploaded):
 		return NotUploaded
-	case errors.Is(err, records.ErrStored), errors.Is(err, records.ErrUploaded), errors.Is(err, records.ErrExists),
+	case errors.Is(err, records.ErrStored), errors.Is(err, records.ErrUploaded), errors.Is(err, records.ErrExists), errors.Is(err, records.ErrChanged),
 		errors.Is(err, transfer.ErrChanged), errors.Is(err, state.ErrLocked):
 		return Conflict
 	case errors.Is(err, ErrStoreOnLoad):

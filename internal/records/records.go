@@ -190,6 +190,7 @@ var (
 	ErrUploaded    = errors.New("uploaded")
 	ErrNotUploaded = errors.New("not uploaded yet")
 	ErrNotDue      = errors.New("not due yet")
+	ErrChanged     = errors.New("changed meanwhile")
 )
 
 // ErrBusy says that the table was in use by others for so long that nothing was written.
@@ -314,6 +315,12 @@ type Table interface {
 	// ErrUploaded, ErrStored, ErrDeleted, ErrNotDue.
 	Abandon(ctx context.Context, id string, at, createdBefore Stamp) (Record, error)
 
+	// Correct has the record say what its object is. known is the uploaded_at that the caller has
+	// seen, and must still be there as it is: then type and size are set, and u.At and u.Store are
+	// ignored. Where known is not set, uploaded_at must not be either: it is set with them, and with
+	// u.Store stored_at unless that is set already. ErrNotFound, ErrDeleted, ErrChanged.
+	Correct(ctx context.Context, id string, known Stamp, u Upload) (Record, error)
+
 	// Get returns the records of ids, by id. Ids may be many, and given twice. An id without a
 	// record has no entry. The read is consistent: it sees every write that ended before it.
 	Get(ctx context.Context, ids []string) (map[string]Record, error)
@@ -397,6 +404,13 @@ func NotUploaded(r Record) error { return unless(!r.UploadedAt.IsSet(), ErrUploa
 
 // IsUploaded fails with ErrNotUploaded.
 func IsUploaded(r Record) error { return unless(r.UploadedAt.IsSet(), ErrNotUploaded) }
+
+// UploadedAt returns a check that fails with ErrChanged where uploaded_at is not known, as text.
+func UploadedAt(known Stamp) func(Record) error {
+	return func(r Record) error {
+		return unless(r.UploadedAt == known && (!known.IsSet() || !slices.Contains(r.Mistyped, "uploaded_at")), ErrChanged)
+	}
+}
 
 func unless(holds bool, reason error) error {
 	if holds {

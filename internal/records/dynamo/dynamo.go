@@ -70,8 +70,8 @@ type API interface {
 //
 //   - Uploaded, Store and Delete write the same once more, and if_not_exists keeps what the
 //     first has set: nothing to tell apart.
-//   - Create finds the id taken, Expire and Abandon find the file deleted, Discard finds
-//     nothing. If this write was sent more than once, and the record is exactly what it would
+//   - Create finds the id taken, Expire and Abandon find the file deleted, Correct the upload
+//     recorded, Discard finds nothing. If this write was sent more than once, and the record is exactly what it would
 //     have made, they report success. A write that was sent once and refused has lost, however
 //     the record looks: so of two sweeps that claim a file in the same second, one is told
 //     that it lost.
@@ -330,6 +330,33 @@ func (t *Table) Abandon(ctx context.Context, id string, at, createdBefore record
 			return r.DeletedAt == at && !r.StoredAt.IsSet() && !r.UploadedAt.IsSet() && due(r) == nil
 		},
 	}.marking(id, at))
+}
+
+// Correct implements [records.Table].
+func (t *Table) Correct(ctx context.Context, id string, known records.Stamp, u records.Upload) (records.Record, error) {
+	w := write{
+		set:    "#type = :type, #size = :size",
+		names:  uploadNames(),
+		values: uploadValues(u),
+		checks: []check{records.NotDeleted, records.UploadedAt(known)},
+	}
+	if known.IsSet() {
+		w.condition = and(exists, notDeleted, "uploaded_at = :uploaded")
+		w.values[":uploaded"] = text(known)
+		return t.update(ctx, id, w)
+	}
+	if err := records.CheckWritten(u.At); err != nil {
+		return records.Record{}, err
+	}
+	w.condition = and(exists, notDeleted, notUploaded)
+	w.set += ", uploaded_at = :uploaded"
+	if u.Store {
+		w.set += ", stored_at = if_not_exists(stored_at, :uploaded)"
+	}
+	w.own = func(r records.Record) bool {
+		return r.UploadedAt == u.At && r.Type == validText(u.Type) && r.Size == u.Size && !r.DeletedAt.IsSet() && len(r.Mistyped) == 0
+	}
+	return t.update(ctx, id, w)
 }
 
 // before fails with ErrNotDue unless the attribute s is before limit, compared as DynamoDB

@@ -365,6 +365,14 @@ func TestLostAnswers(t *testing.T) {
 			_, err := table.Abandon(ctx, id, now, now)
 			return err
 		}, &abandoned, nil},
+		{"correct", "UpdateItem", &placeholder, func(table *dynamo.Table, id string) error {
+			_, err := table.Correct(ctx, id, "", upload)
+			return err
+		}, &temporary, nil},
+		{"correct, uploaded at another time", "UpdateItem", &temporary, func(table *dynamo.Table, id string) error {
+			_, err := table.Correct(ctx, id, "", records.Upload{At: now, Type: upload.Type, Size: upload.Size})
+			return err
+		}, &temporary, records.ErrChanged},
 		{"discard", "DeleteItem", &placeholder, func(table *dynamo.Table, id string) error {
 			return table.Discard(ctx, id)
 		}, nil, nil},

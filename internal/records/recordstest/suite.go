@@ -285,6 +285,52 @@ func testTransitions(t *testing.T, table records.Table) {
 			},
 		},
 		{
+			"correct",
+			func(ctx context.Context, id string) (records.Record, error) {
+				// The upload that was seen keeps its time, and store has no say.
+				return table.Correct(ctx, id, uploaded, records.Upload{At: now, Type: "text/plain", Size: 7, Store: true})
+			},
+			[7]outcome{
+				refused(records.ErrNotFound), refused(records.ErrChanged),
+				change(func(r *records.Record) { r.Type, r.Size = "text/plain", 7 }),
+				change(func(r *records.Record) { r.Type, r.Size = "text/plain", 7 }),
+				refused(records.ErrDeleted), refused(records.ErrDeleted), refused(records.ErrDeleted),
+			},
+		},
+		{
+			"correct, other upload seen",
+			func(ctx context.Context, id string) (records.Record, error) {
+				return table.Correct(ctx, id, now, records.Upload{At: now, Type: "text/plain", Size: 7})
+			},
+			[7]outcome{
+				refused(records.ErrNotFound),
+				refused(records.ErrChanged), refused(records.ErrChanged), refused(records.ErrChanged),
+				refused(records.ErrDeleted), refused(records.ErrDeleted), refused(records.ErrDeleted),
+			},
+		},
+		{
+			"correct, upload not recorded",
+			func(ctx context.Context, id string) (records.Record, error) {
+				return table.Correct(ctx, id, "", records.Upload{At: now, Type: "text/plain", Size: 0})
+			},
+			[7]outcome{
+				refused(records.ErrNotFound), change(reupload), refused(records.ErrChanged), refused(records.ErrChanged),
+				refused(records.ErrDeleted), refused(records.ErrDeleted), refused(records.ErrDeleted),
+			},
+		},
+		{
+			"correct, upload not recorded, store on load",
+			func(ctx context.Context, id string) (records.Record, error) {
+				return table.Correct(ctx, id, "", records.Upload{At: now, Type: "text/plain", Size: 0, Store: true})
+			},
+			[7]outcome{
+				refused(records.ErrNotFound),
+				change(func(r *records.Record) { reupload(r); r.StoredAt = now }),
+				refused(records.ErrChanged), refused(records.ErrChanged),
+				refused(records.ErrDeleted), refused(records.ErrDeleted), refused(records.ErrDeleted),
+			},
+		},
+		{
 			"create again",
 			func(ctx context.Context, id string) (records.Record, error) {
 				r := records.Record{ID: id, Name: "other.txt", Size: -1, CreatedAt: now}
@@ -462,9 +508,13 @@ func testStrictStamps(t *testing.T, table records.Table) {
 				_, err := table.Store(ctx, "strict", now, &records.Upload{At: bad})
 				return err
 			},
-			"Delete":         func() error { _, err := table.Delete(ctx, "strict", bad); return err },
-			"Expire":         func() error { _, err := table.Expire(ctx, "strict", bad, now); return err },
-			"Expire before":  func() error { _, err := table.Expire(ctx, "strict", now, bad); return err },
+			"Delete":        func() error { _, err := table.Delete(ctx, "strict", bad); return err },
+			"Expire":        func() error { _, err := table.Expire(ctx, "strict", bad, now); return err },
+			"Expire before": func() error { _, err := table.Expire(ctx, "strict", now, bad); return err },
+			"Correct": func() error {
+				_, err := table.Correct(ctx, "strict", "", records.Upload{At: bad})
+				return err
+			},
 			"Abandon":        func() error { _, err := table.Abandon(ctx, "strict", bad, now); return err },
 			"Abandon before": func() error { _, err := table.Abandon(ctx, "strict", now, bad); return err },
 		}
@@ -879,6 +929,7 @@ func testUnknownAttributes(t *testing.T, table records.Table) {
 		"expired":   func(id string) (records.Record, error) { return table.Expire(ctx, id, now, now) },
 		"abandoned": func(id string) (records.Record, error) { return table.Abandon(ctx, id, now, now) },
 		"filled":    func(id string) (records.Record, error) { return table.Store(ctx, id, now, new(upload(false))) },
+		"corrected": func(id string) (records.Record, error) { return table.Correct(ctx, id, "", upload(false)) },
 	} {
 		put(t, table, placeholder(id))
 		if id == "expired" {
@@ -1017,6 +1068,10 @@ func testRaces(t *testing.T, table records.Table) {
 	remove := func(id string) error { _, err := table.Delete(ctx, id, deleted); return err }
 	abandon := func(id string) error { _, err := table.Abandon(ctx, id, now, now); return err }
 	uploadIt := func(id string) error { _, err := table.Uploaded(ctx, id, upload(false)); return err }
+	correct := func(id string) error {
+		_, err := table.Correct(ctx, id, "", records.Upload{At: now, Type: "text/plain", Size: 7})
+		return err
+	}
 	fill := func(id string) error { _, err := table.Store(ctx, id, stored, new(upload(false))); return err }
 	discard := func(id string) error { return table.Discard(ctx, id) }
 	create := func(name string) func(id string) error {
@@ -1105,6 +1160,19 @@ func testRaces(t *testing.T, table records.Table) {
 				}
 				if after.UploadedAt.IsSet() == after.DeletedAt.IsSet() {
 					t.Errorf("uploaded_at %q, deleted_at %q", after.UploadedAt, after.DeletedAt)
+				}
+			}},
+		// Whoever uploads knows the time better than who has found the object.
+		{"uploaded, correct", placeholder, []func(string) error{uploadIt, correct},
+			func(t *testing.T, results []error, after *records.Record) {
+				if results[0] != nil {
+					t.Fatalf("uploaded: %v", results[0])
+				}
+				if results[1] != nil {
+					lostTo(t, results[1], records.ErrChanged)
+				}
+				if diff := cmp.Diff(new(temporary(after.ID)), after); diff != "" {
+					t.Errorf("record (-want +got):\n%s", diff)
 				}
 			}},
 		{"store filled in, uploaded", placeholder, []func(string) error{fill, uploadIt},

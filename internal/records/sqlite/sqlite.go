@@ -388,6 +388,25 @@ func (t *Table) Abandon(ctx context.Context, id string, at, createdBefore record
 		func(r records.Record) error { return due(r.CreatedAt, createdBefore) })
 }
 
+// Correct implements [records.Table].
+func (t *Table) Correct(ctx context.Context, id string, known records.Stamp, u records.Upload) (records.Record, error) {
+	args := []any{sql.Named("type", text(u.Type)), sql.Named("size", u.Size)}
+	checks := []func(records.Record) error{records.NotDeleted, records.UploadedAt(known)}
+	if known.IsSet() {
+		return t.write(ctx, id, `UPDATE files SET type = @type, size = @size
+			WHERE id = @id AND deleted_at IS NULL AND uploaded_at = @known`,
+			append(args, sql.Named("known", string(known))), checks...)
+	}
+	if err := records.CheckWritten(u.At); err != nil {
+		return records.Record{}, err
+	}
+	return t.write(ctx, id, `UPDATE files SET
+			uploaded_at = @at, type = @type, size = @size,
+			stored_at = CASE WHEN @store THEN coalesce(stored_at, @at) ELSE stored_at END
+		WHERE id = @id AND deleted_at IS NULL AND uploaded_at IS NULL`,
+		append(args, sql.Named("at", string(u.At)), sql.Named("store", u.Store)), checks...)
+}
+
 // Get implements [records.Table].
 func (t *Table) Get(ctx context.Context, ids []string) (map[string]records.Record, error) {
 	unique := slices.Compact(slices.Sorted(slices.Values(ids)))

@@ -135,6 +135,10 @@ func (a *alternating) Abandon(ctx context.Context, id string, at, before records
 	return a.next().Abandon(ctx, id, at, before)
 }
 
+func (a *alternating) Correct(ctx context.Context, id string, known records.Stamp, u records.Upload) (records.Record, error) {
+	return a.next().Correct(ctx, id, known, u)
+}
+
 func (a *alternating) Get(ctx context.Context, ids []string) (map[string]records.Record, error) {
 	return a.next().Get(ctx, ids)
 }
