@@ -88,6 +88,11 @@ func describeWrites(c records.Cost) string {
 
 // showReads says every 10 seconds how far the reading of the table is, until the caller calls stop.
 func (a *app) showReads(ctx context.Context, reads *records.Meter) (stop func()) {
+	return a.showEvery(ctx, func() string { return "read: " + thousandsOf(reads.Total().Records, "record", "records") })
+}
+
+// showEvery says every 10 seconds how far long work is, until the caller calls stop.
+func (a *app) showEvery(ctx context.Context, describe func() string) (stop func()) {
 	if a.flags.quiet {
 		return func() {}
 	}
@@ -101,7 +106,7 @@ func (a *app) showReads(ctx context.Context, reads *records.Meter) (stop func())
 			case <-ctx.Done():
 				return
 			case <-ticker.C:
-				a.message("progress", "read: %s", thousandsOf(reads.Total().Records, "record", "records"))
+				a.message("progress", "%s", describe())
 			}
 		}
 	})

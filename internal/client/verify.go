@@ -206,6 +206,14 @@ func (v *verifier) run(ctx context.Context) error {
 	if err := v.readRecords(ctx); err != nil {
 		return err
 	}
+	if err := v.compareAll(ctx); err != nil {
+		return err
+	}
+	return v.staleUploads(ctx)
+}
+
+// compareAll compares all shards, while what is suspected is looked at again and, with Deep, read.
+func (v *verifier) compareAll(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return v.lookAgain(ctx) })
 	group.Go(func() error {
@@ -225,10 +233,7 @@ func (v *verifier) run(ctx context.Context) error {
 		})
 		return sources.Wait()
 	})
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	return v.staleUploads(ctx)
+	return group.Wait()
 }
 
 // readRecords puts all records into the spool.
@@ -300,6 +305,10 @@ func kindOf(mime string) uint32 {
 	_, _ = h.Write([]byte(mime)) // a hash never fails
 	return h.Sum32()
 }
+
+// SameType reports whether two MIME types are one for verify: parameters and case do not count, nor how it
+// is said that there is none.
+func SameType(a, b string) bool { return kindOf(a) == kindOf(b) }
 
 // judge tells what is wrong with a file, "" for nothing. r is nil where there is no record, o where
 // there is no object.
