@@ -722,6 +722,13 @@ func TestOperations(t *testing.T) {
 			{"expire by index: as soon as there is one", testIndexComes},
 			{"backfill", indexed(testBackfill)},
 			{"backfill of what can't be read", indexed(testBackfillUnreadable)},
+			{"verify", testVerify},
+			{"verify: what is named is repaired", testVerifyFixesWhatIsNamed},
+			{"verify: store on load", testVerifyStoresOnLoad},
+			{"verify: deep", testVerifyDeep},
+			{"verify: what fails", testVerifyFailures},
+			{"verify: somebody is faster", testVerifyRaces},
+			{"verify: uploads in parts", testVerifyMultipart},
 		} {
 			t.Run(test.name, func(t *testing.T) { test.run(t, on) })
 		}

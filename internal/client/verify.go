@@ -363,7 +363,7 @@ func (v *verifier) compareShard(ctx context.Context, n int) error {
 		}
 		last = o.key
 		for more && err == nil && string(r.id[:]) < o.key {
-			if err := v.compare(ctx, &r, o.key, nil); err != nil {
+			if err := v.compare(ctx, &r, nil); err != nil {
 				return err
 			}
 			r, err, more = next()
@@ -372,28 +372,36 @@ func (v *verifier) compareShard(ctx context.Context, n int) error {
 			return err
 		}
 		if !more || string(r.id[:]) != o.key {
-			if err := v.compare(ctx, nil, o.key, &o.FoundObject); err != nil {
+			if err := v.compare(ctx, nil, &o); err != nil {
 				return err
 			}
 			continue
 		}
-		if err := v.compare(ctx, &r, o.key, &o.FoundObject); err != nil {
+		if err := v.compare(ctx, &r, &o); err != nil {
 			return err
 		}
 		r, err, more = next()
 	}
 	for ; more && err == nil; r, err, more = next() {
-		if err := v.compare(ctx, &r, string(r.id[:]), nil); err != nil {
+		if err := v.compare(ctx, &r, nil); err != nil {
 			return err
 		}
 	}
 	return cmp.Or(err, ctx.Err())
 }
 
-// compare sends a file on to where it is looked at again, if there is reason to.
-func (v *verifier) compare(ctx context.Context, r *row, id string, o *FoundObject) error {
-	suspect := v.judge(r, o) != "" || r != nil && r.is(rowMalformed)
-	if suspect {
+// compare sends a file on to where it is looked at again, if there is reason to. r is nil where there is no
+// record, l where no object is listed.
+func (v *verifier) compare(ctx context.Context, r *row, l *listed) error {
+	var id string
+	var o *FoundObject
+	if r != nil {
+		id = string(r.id[:])
+	}
+	if l != nil {
+		id, o = l.key, &l.FoundObject
+	}
+	if v.judge(r, o) != "" || r != nil && r.is(rowMalformed) {
 		if err := v.suspect(ctx, id); err != nil {
 			return err
 		}
