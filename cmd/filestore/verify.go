@@ -272,18 +272,18 @@ func describeVerify(s client.VerifySummary, dryRun bool) string {
 	line := fmt.Sprintf("compared %s with %s: %s", thousandsOf(s.Records, "record", "records"),
 		thousandsOf(s.Objects, "object", "objects"), strings.Join(found, ", "))
 	for _, p := range []struct {
-		n    int64
-		text string
+		n         int64
+		one, many string
 	}{
-		{int64(repaired), "repaired"},
-		{int64(s.Failed), "failed"},
-		{s.Checked, "read and right"},
-		{s.Unverified, "of these without a checksum"},
-		{s.ForeignKeys, "objects under keys that are no ids left alone"},
-		{s.ForeignRecords, "records under ids that are none left alone"},
+		{int64(repaired), "repaired", "repaired"},
+		{int64(s.Failed), "failed", "failed"},
+		{s.Checked, "read and right", "read and right"},
+		{s.Unverified, "of these without a checksum", "of these without a checksum"},
+		{s.ForeignKeys, "object left alone whose key is no id", "objects left alone whose keys are no ids"},
+		{s.ForeignRecords, "record left alone whose id is none", "records left alone whose ids are none"},
 	} {
 		if p.n > 0 {
-			line += "; " + thousands(fmt.Sprint(p.n)) + " " + p.text
+			line += "; " + thousandsOf(p.n, p.one, p.many)
 		}
 	}
 	if dryRun {

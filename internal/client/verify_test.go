@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"os"
+	"path"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -744,7 +747,7 @@ func TestVerifyInUse(t *testing.T) {
 				return err
 			}
 			for r := range user.Store(ctx, waiting[i:i+1]) {
-				if reason := client.ReasonOf(r.Err); r.Err != nil && reason != client.Deleted && reason != client.NotUploaded {
+				if reason := client.ReasonOf(r.Err); r.Err != nil && reason != client.Deleted && reason != client.Expired && reason != client.NotUploaded {
 					return r.Err
 				}
 			}
@@ -812,4 +815,126 @@ func TestVerifyInUse(t *testing.T) {
 			t.Errorf("a file whose object is lost: %+v", got)
 		}
 	})
+}
+
+// bucketOf is an S3 that holds the objects of keys, which are sorted, each of the size 1 and from long ago.
+// It knows ListObjectsV2 and, for what is looked at again, HeadObject.
+type bucketOf struct {
+	keys []string
+	page func() // before each page of a listing
+}
+
+func (b *bucketOf) Do(r *http.Request) (*http.Response, error) {
+	answer := func(status int, body string) (*http.Response, error) {
+		return &http.Response{
+			StatusCode: status, Request: r, Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)),
+			Header: http.Header{"Content-Type": {"application/xml"}, "Last-Modified": {"Wed, 01 Jan 2025 00:00:00 GMT"}, "Content-Length": {"1"}},
+		}, nil
+	}
+	query := r.URL.Query()
+	switch {
+	case r.Method == http.MethodHead:
+		if _, there := slices.BinarySearch(b.keys, path.Base(r.URL.Path)); !there {
+			return answer(http.StatusNotFound, "")
+		}
+		return answer(http.StatusOK, "")
+	case query.Has("uploads"):
+		return answer(http.StatusOK, "<ListMultipartUploadsResult></ListMultipartUploadsResult>")
+	}
+	b.page()
+	const most = 1000
+	from, _ := slices.BinarySearch(b.keys, max(query.Get("start-after"), query.Get("continuation-token"))+"\x00")
+	keys := b.keys[from:min(from+most, len(b.keys))]
+	var body strings.Builder
+	body.WriteString("<ListBucketResult>")
+	if from+len(keys) < len(b.keys) {
+		fmt.Fprintf(&body, "<IsTruncated>true</IsTruncated><NextContinuationToken>%s</NextContinuationToken>", keys[len(keys)-1])
+	}
+	for _, key := range keys {
+		fmt.Fprintf(&body, "<Contents><Key>%s</Key><Size>1</Size><LastModified>2025-01-01T00:00:00.000Z</LastModified></Contents>", key)
+	}
+	body.WriteString("</ListBucketResult>")
+	return answer(http.StatusOK, body.String())
+}
+
+// openBucketOf makes a filestore of so many files, in no order in the table, each with an object.
+func openBucketOf(t testing.TB, n int) (*filestore, *bucketOf) {
+	t.Helper()
+	f := openRecords(t)
+	ids := make([]string, n)
+	for i := range ids {
+		// Multiplied by a prime, numbers come in no order, and each once.
+		ids[i] = fmt.Sprintf("%016s", strconv.FormatUint(uint64(i)*11400714819323198485>>1, 36))
+	}
+	b := &bucketOf{keys: slices.Sorted(slices.Values(ids)), page: func() {}}
+	f.S3 = client.NewS3(aws.Config{Region: "us-east-1", Credentials: aws.AnonymousCredentials{}}, func(o *s3.Options) {
+		o.BaseEndpoint, o.HTTPClient = aws.String("http://s3.invalid"), b
+	})
+	f.Bucket = "bucket"
+	f.Records = generated{Table: f.table, n: n, end: func() {}, record: func(i int) records.Record {
+		return records.Record{ID: ids[i], Name: "a", Size: 1, Type: "a/b", UploadedAt: "2025-01-01T00:00:00", StoredAt: "2025-01-01T00:00:00"}
+	}}
+	return f, b
+}
+
+// Of a large filestore no more is in memory than of a small one.
+func TestVerifyIsFlat(t *testing.T) {
+	heap := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	var peaks []int64
+	for _, n := range []int{40_000, 200_000} { // each shard has full pages
+		f, b := openBucketOf(t, n)
+		missing := b.keys[n/2]
+		b.keys = slices.Delete(slices.Clone(b.keys), n/2, n/2+1)
+		var peak, pages atomic.Int64
+		before := heap()
+		b.page = func() {
+			if pages.Add(1)%50 == 0 {
+				peak.Store(max(peak.Load(), heap()-before))
+			}
+		}
+		// The rows of 2,000 records are in memory: those of 200,000 would be 6 MiB.
+		var ids []string
+		s, err := f.Verify(t.Context(), client.VerifyOptions{SpoolRows: 2000, TempDir: t.TempDir(), Report: func(x client.Finding) { ids = append(ids, x.ID) }})
+		if err != nil || s.Records != int64(n) || s.Objects != int64(n-1) {
+			t.Fatalf("%+v, %v", s, err)
+		}
+		// The table has nothing under that id: when it was looked at again, record and object were gone.
+		if len(ids) != 0 {
+			t.Errorf("%q found, beside %q", ids, missing)
+		}
+		t.Logf("%d records: %d KiB", n, peak.Load()>>10)
+		peaks = append(peaks, peak.Load())
+	}
+	if peaks[0] > 16<<20 || peaks[1] > peaks[0]+3<<20 {
+		t.Errorf("the heap has grown by %d KiB for few records, and by %d for many", peaks[0]>>10, peaks[1]>>10)
+	}
+}
+
+// Whoever lists objects in another order can't be compared with a sorted table: that is said, and no object is
+// taken for one without a record.
+func TestVerifyWantsOrder(t *testing.T) {
+	f, b := openBucketOf(t, 3000)
+	slices.Reverse(b.keys[1500:1600])
+	if _, err := f.Verify(t.Context(), client.VerifyOptions{}); err == nil || !strings.Contains(err.Error(), "in order") {
+		t.Error(err)
+	}
+}
+
+// BenchmarkVerify compares a table that costs nothing to read with a bucket that costs nothing to list.
+func BenchmarkVerify(b *testing.B) {
+	for _, n := range []int{100_000, 1_000_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			f, _ := openBucketOf(b, n)
+			for b.Loop() {
+				if s, err := f.Verify(b.Context(), client.VerifyOptions{}); err != nil || s.Objects != int64(n) || len(s.Found) > 0 {
+					b.Fatalf("%+v, %v", s, err)
+				}
+			}
+		})
+	}
 }
