@@ -25,7 +25,7 @@ func newPolicyCmd(a *app) *cobra.Command {
 
   uploader  upload, store, info, presign put
   reader    info, download, presign get
-  sweeper   expire
+  sweeper   expire, verify (but for the repair of orphans)
   admin     every command
 
 It is for the one bucket and table that are configured. Without --region or AWS_REGION the

@@ -82,12 +82,13 @@ func operations() []operation {
 		{S3, "ListParts", one("s3:ListMultipartUploadParts", theObjects), []Role{Uploader, Sweeper}},
 		{S3, "ListMultipartUploads", one("s3:ListBucketMultipartUploads", theBucket), []Role{Uploader, Sweeper}},
 		{S3, "HeadObject", read(), []Role{Uploader, Reader, Sweeper}},
-		{S3, "GetObject", read(), []Role{Reader}},
+		{S3, "GetObject", read(), []Role{Reader, Sweeper}}, // verify --deep
 		{S3, "GetObjectAttributes", read(grant{"s3:GetObjectAttributes", theObjects}), []Role{Reader}},
 		{S3, "DeleteObject", one("s3:DeleteObject", theObjects), []Role{Uploader, Sweeper}}, // uploads are undone
 		{S3, "DeleteObjects", one("s3:DeleteObject", theObjects), []Role{Sweeper}},
 
 		// The bucket.
+		{S3, "ListObjectsV2", one("s3:ListBucket", theBucket), []Role{Sweeper}},
 		{S3, "HeadBucket", one("s3:ListBucket", theBucket), nil},
 		{S3, "CreateBucket", one("s3:CreateBucket", theBucket), nil},
 		{S3, "GetPublicAccessBlock", one("s3:GetBucketPublicAccessBlock", theBucket), nil},

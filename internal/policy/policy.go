@@ -19,7 +19,7 @@ const (
 	Uploader Role = "uploader"
 	// Reader reads: info, download, presign get.
 	Reader Role = "reader"
-	// Sweeper runs expire.
+	// Sweeper runs expire and verify, but for the repair of orphans.
 	Sweeper Role = "sweeper"
 	// Admin runs every command, delete and init among them.
 	Admin Role = "admin"
