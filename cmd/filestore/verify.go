@@ -70,6 +70,10 @@ The exit status is 3 if something was found and not repaired.`,
 	return cmd
 }
 
+// localListings is how many listings of a local store run at once: for each page its server reads the whole
+// directory into memory.
+const localListings = 2
+
 // findingJSON is a finding in JSON (docs/output.md).
 type findingJSON struct {
 	ID         string        `json:"id"`
@@ -115,6 +119,10 @@ func runVerify(ctx context.Context, a *app, opts *verifyOptions) (err error) {
 	}
 	defer func() { err = errors.Join(err, fs.close()) }()
 
+	listings := client.DefaultListings
+	if fs.local != nil {
+		listings = localListings
+	}
 	a.out.columns("ID", "NAME", "CLASS", "STATE", "REPAIR", "DETAIL")
 	a.out.stream()
 	var t tally
@@ -125,7 +133,7 @@ func runVerify(ctx context.Context, a *app, opts *verifyOptions) (err error) {
 	defer cancel()
 	summary, err := fs.Verify(verifyCtx, client.VerifyOptions{
 		Fix: opts.fix, DryRun: opts.dryRun, Grace: time.Duration(opts.grace), Deep: opts.deep,
-		Segments: opts.scan.segments, Reads: reads, Progress: progress,
+		Segments: opts.scan.segments, Listings: listings, Reads: reads, Progress: progress,
 		Report: func(f client.Finding) {
 			switch {
 			case f.Err != nil:

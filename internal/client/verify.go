@@ -29,9 +29,9 @@ const (
 	// DefaultSettle is the time between the two looks at what one look can't tell: longer than an upload
 	// that ends needs to write its record, or to delete its object again.
 	DefaultSettle = 30 * time.Second
+	// DefaultListings is how many shards of the bucket are listed at the same time.
+	DefaultListings = 8
 
-	// shardsAtOnce is how many shards of the bucket are listed at the same time.
-	shardsAtOnce = 8
 	// lookChunk is how many files are looked at again together.
 	lookChunk = 250
 	// mostDoubts is how many files may wait for their second look.
@@ -123,6 +123,8 @@ type VerifyOptions struct {
 	Deep bool
 	// Segments is how many parts of the table are read at once; 0: [DefaultSegments].
 	Segments int
+	// Listings is how many shards of the bucket are listed at once; 0: [DefaultListings].
+	Listings int
 	// Reads counts what reading the table costs, and may limit its rate. May be nil.
 	Reads *records.Meter
 	// Settle is the time between two looks; 0: [DefaultSettle].
@@ -174,6 +176,7 @@ type VerifySummary struct {
 func (c *Client) Verify(ctx context.Context, opts VerifyOptions) (VerifySummary, error) {
 	opts.Grace = cmp.Or(opts.Grace, DefaultGrace)
 	opts.Settle = cmp.Or(opts.Settle, DefaultSettle)
+	opts.Listings = cmp.Or(opts.Listings, DefaultListings)
 	if opts.Progress == nil {
 		opts.Progress = new(VerifyProgress)
 	}
@@ -225,7 +228,7 @@ func (v *verifier) compareAll(ctx context.Context) error {
 		sources.Go(func() error {
 			defer close(v.contents)
 			listings, ctx := errgroup.WithContext(ctx)
-			listings.SetLimit(shardsAtOnce)
+			listings.SetLimit(v.opts.Listings)
 			for n := range shards {
 				listings.Go(func() error { return v.compareShard(ctx, n) })
 			}
@@ -262,31 +265,29 @@ func (v *verifier) readRecords(ctx context.Context) error {
 func (v *verifier) rowOf(r records.Record) row {
 	out := row{size: r.Size, kind: kindOf(r.Type)}
 	copy(out.id[:], r.ID)
-	var since records.Stamp // when it came into the state in which it is
-	var limit time.Time
-	switch state := r.State(); {
-	case state == records.Deleted:
-		out.bits, since, limit = rowDeleted, r.DeletedAt, v.oldBefore
-	case state == records.Placeholder:
-		since, limit = r.CreatedAt, v.lateBefore
-	default:
-		if state == records.Stored {
-			out.bits |= rowStored
-		}
-		if r.UploadedAt.IsSet() {
-			out.bits |= rowUploaded
-			since, limit = r.UploadedAt, v.oldBefore
-		} else {
-			since, limit = r.StoredAt, v.lateBefore
+	// Since when it is in its state, and since when it must be to be looked at.
+	since, limit := r.UploadedAt, v.oldBefore
+	waits := false // for an upload, which may never come
+	switch r.State() {
+	case records.Deleted:
+		out.bits, since = rowDeleted, r.DeletedAt
+	case records.Placeholder:
+		waits, since = true, r.CreatedAt
+	case records.Temporary:
+		out.bits = rowUploaded
+	case records.Stored:
+		if out.bits = rowStored | rowUploaded; !r.UploadedAt.IsSet() {
+			waits, since, out.bits = true, r.StoredAt, rowStored
 		}
 	}
+	if waits {
+		limit = v.lateBefore
+	}
 	switch t, err := since.Time(); {
-	case err != nil && limit.Equal(v.oldBefore):
-		out.bits |= rowOld // it is so, whenever that was
-	case err != nil:
+	case err != nil && waits:
 		out.bits |= rowAgeless
-	case t.Before(limit):
-		out.bits |= rowOld
+	case err != nil || t.Before(limit):
+		out.bits |= rowOld // what can't be read was long ago: it is so, whenever that was
 	}
 	if r.Malformed() != nil {
 		out.bits |= rowMalformed
@@ -350,7 +351,7 @@ func differs(r *row, o *FoundObject) bool {
 
 // compareShard lists one shard of the bucket beside its records.
 func (v *verifier) compareShard(ctx context.Context, n int) error {
-	next, stop := iter.Pull2(v.spool.shard(n, shardsAtOnce))
+	next, stop := iter.Pull2(v.spool.shard(n, v.opts.Listings))
 	defer stop()
 	r, err, more := next()
 	var last string
