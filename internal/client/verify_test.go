@@ -443,6 +443,30 @@ func testVerifyFailures(t *testing.T, on servers) {
 			}
 		}
 	})
+	// An orphan gets a record first. Killed after it, a placeholder with an object is left, which a sweep finds.
+	t.Run("killed after the record of an orphan", func(t *testing.T) {
+		f := on.open(t)
+		orphan := client.NewID()
+		f.used(orphan)
+		f.put(t, orphan, content)
+		f.clock.advance(5 * time.Hour)
+		f.Records = &tellingTable{Table: f.table, before: func(call, _ string) error {
+			if call == "Delete" {
+				return errTable
+			}
+			return nil
+		}}
+		_, findings := f.verify(t, client.VerifyOptions{Fix: []client.Class{client.ClassOrphan}})
+		if x := findings[orphan]; len(x) != 1 || !errors.Is(x[0].Err, errTable) || x[0].Done {
+			t.Errorf("%+v", x)
+		}
+		f.Records = f.table
+		f.clock.advance(3 * time.Hour)
+		_, swept := f.sweep(t, client.ExpireOptions{})
+		wantSwept(t, swept, map[string]client.Action{orphan: client.ActionSettle})
+		f.sweep(t, client.ExpireOptions{})
+		f.wantNothing(t, true)
+	})
 	// Where uploads may not be listed, placeholders are left alone for a day longer.
 	t.Run("ListMultipartUploads not allowed", func(t *testing.T) {
 		f := on.open(t)
