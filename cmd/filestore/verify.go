@@ -19,6 +19,7 @@ type verifyOptions struct {
 	dryRun bool
 	grace  duration
 	deep   bool
+	audit  string
 	scan   scanFlags
 }
 
@@ -66,6 +67,7 @@ The exit status is 3 if something was found and not repaired.`,
 	flags.BoolVar(&opts.dryRun, "dry-run", false, "with --fix: print what would be repaired, and do nothing")
 	flags.Var(&opts.grace, "grace", "report only what has been so for this long")
 	flags.BoolVar(&opts.deep, "deep", false, "read all objects and verify their checksums; compare their types too")
+	registerAudit(flags, &opts.audit)
 	opts.scan.register(flags)
 	return cmd
 }
@@ -119,6 +121,11 @@ func runVerify(ctx context.Context, a *app, opts *verifyOptions) (err error) {
 	}
 	defer func() { err = errors.Join(err, fs.close()) }()
 
+	if len(opts.fix) > 0 && !opts.dryRun {
+		if err := a.audit(fs, opts.audit, "verify"); err != nil {
+			return err
+		}
+	}
 	listings := client.DefaultListings
 	if fs.local != nil {
 		listings = localListings
@@ -167,10 +174,10 @@ func runVerify(ctx context.Context, a *app, opts *verifyOptions) (err error) {
 	if err := a.out.close(); err != nil {
 		return err
 	}
-	a.remark("%s", describeVerify(summary, opts.dryRun))
+	a.remark(subject{}, "%s", describeVerify(summary, opts.dryRun))
 	a.noteReads(fs, reads)
 	if left > 0 {
-		return &itemsError{exitPartial}
+		return &itemsError{exitPartial, left + t.failed, t.done}
 	}
 	return t.result()
 }

@@ -589,7 +589,14 @@ func (v *verifier) staleUploads(ctx context.Context) error {
 			}
 			f := Finding{ID: u.ID, Class: ClassStaleUpload, Record: u.Record, Upload: &u, Repair: v.repairFor(ClassStaleUpload)}
 			if f.Repair != "" && !v.opts.DryRun {
-				f.Err = failed(u.ID, v.client.Transfer.AbortUpload(ctx, u.ID, u.UploadID))
+				failures, unaudited := v.client.audited(ctx, []Deletion{f.deletion()}, func() map[string]error {
+					return map[string]error{u.ID: v.client.Transfer.AbortUpload(ctx, u.ID, u.UploadID)}
+				})
+				if unaudited != nil {
+					v.report(f)
+					return unaudited
+				}
+				f.Err = failed(u.ID, failures[u.ID])
 				f.Done = f.Err == nil
 			}
 			v.report(f)

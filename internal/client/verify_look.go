@@ -124,7 +124,9 @@ func (v *verifier) look(ctx context.Context, ids []string, again bool) (doubts [
 		f.Repair = v.repairFor(f.Class)
 		sure = append(sure, f)
 	}
-	v.settle(ctx, sure)
+	if err := v.settle(ctx, sure); err != nil {
+		return nil, err
+	}
 	return doubts, ctx.Err()
 }
 
@@ -218,10 +220,11 @@ func isDoubtful(f Finding) bool {
 }
 
 // settle repairs what is to be repaired of the findings, and reports them: the records first, in
-// parallel, then the objects together.
-func (v *verifier) settle(ctx context.Context, findings []Finding) {
+// parallel, then the objects together. Its error is that of the audit, which ends the pass.
+func (v *verifier) settle(ctx context.Context, findings []Finding) error {
 	var outcomes []Finding
 	var objects []string
+	var files []Deletion
 	for f := range InOrder(ctx, findings, batch, v.repairRecord) {
 		if refusal, refused := errors.AsType[*records.TransitionError](f.Err); refused {
 			r := v.rowIf(refusal.Current, !errors.Is(refusal, records.ErrNotFound))
@@ -233,14 +236,43 @@ func (v *verifier) settle(ctx context.Context, findings []Finding) {
 		outcomes = append(outcomes, f)
 		if f.Done && f.Repair != RepairCorrect && f.Repair != RepairSettle {
 			objects = append(objects, f.ID)
+			files = append(files, f.deletion())
 		}
 	}
-	failures := v.client.deleteObjects(ctx, objects)
+	failures, unaudited := v.client.audited(ctx, files, func() map[string]error { return v.client.deleteObjects(ctx, objects) })
+	if unaudited != nil {
+		failures = make(map[string]error)
+		for _, f := range files {
+			failures[f.ID] = unaudited.Err
+			if f.Action != Action(ClassUndeleted) {
+				unaudited.Left++
+			}
+		}
+	}
 	for f := range InOrder(ctx, outcomes, batch, func(ctx context.Context, f Finding) Finding {
 		return v.endRepair(ctx, f, failures[f.ID])
 	}) {
 		v.report(f)
 	}
+	if unaudited != nil {
+		return unaudited
+	}
+	return nil
+}
+
+// deletion is the finding for the audit: as action it has the class.
+func (f Finding) deletion() Deletion {
+	d := newDeletion(f.Record, Action(f.Class))
+	d.ID = f.ID
+	switch {
+	case f.Object != nil:
+		d.Type, d.Size = f.Object.Type, f.Object.Size
+	case f.Upload != nil:
+		d.Type, d.Size = "", f.Upload.Size
+	case f.Record.ID == "":
+		d.Size = -1
+	}
+	return d
 }
 
 // endRepair tells whether the repair of a finding has succeeded, and aborts what would bring the

@@ -443,6 +443,44 @@ func testVerifyFailures(t *testing.T, on servers) {
 			}
 		}
 	})
+	// What can't be written down is not deleted, and ends it.
+	t.Run("the audit", func(t *testing.T) {
+		f, want := old(t)
+		f.Audit = func(context.Context, []client.Deletion) error { return errTable }
+		objects := f.objects(t)
+		var done []client.Finding
+		s, err := f.Verify(t.Context(), client.VerifyOptions{Fix: allRepairable(), Report: func(x client.Finding) {
+			if deletes := x.Repair != client.RepairCorrect && x.Repair != client.RepairSettle; x.Done && deletes {
+				done = append(done, x)
+			}
+		}})
+		if _, ok := errors.AsType[*client.AuditError](err); !ok || !errors.Is(err, errTable) || len(done) > 0 {
+			t.Errorf("%+v, %v; done: %+v", s, err, done)
+		}
+		if !maps.Equal(f.objects(t), objects) {
+			t.Error("something was deleted")
+		}
+
+		// Once it can, everything that goes has a line before it goes.
+		audited := make(map[string]client.Action)
+		f.Audit = func(_ context.Context, files []client.Deletion) error {
+			for _, d := range files {
+				audited[d.ID] = d.Action
+				if d.Action != client.Action(client.ClassStaleUpload) && objects[d.ID] && !f.objects(t)[d.ID] {
+					t.Errorf("%q was deleted before its line was written", d.ID)
+				}
+			}
+			return nil
+		}
+		f.clock.advance(5 * time.Hour)
+		f.verify(t, client.VerifyOptions{Fix: allRepairable()})
+		left := f.objects(t)
+		for id := range objects {
+			if !left[id] && audited[id] == "" {
+				t.Errorf("%q (%q) was deleted without a line", id, want[id])
+			}
+		}
+	})
 	// An orphan gets a record first. Killed after it, a placeholder with an object is left, which a sweep finds.
 	t.Run("killed after the record of an orphan", func(t *testing.T) {
 		f := on.open(t)
