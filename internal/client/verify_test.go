@@ -222,7 +222,7 @@ func testVerify(t *testing.T, on servers) {
 	_, findings = f.verify(t, client.VerifyOptions{})
 	wantFound(t, findings, want.repairable(false))
 	f.sameFiles(t, want, before)
-	f.wantConsistent2(t, "no-id.txt", "Zebra", "zzz/last")
+	f.wantConsistentBeside(t, "no-id.txt", "Zebra", "zzz/last")
 }
 
 // sameFiles compares the files after their repair with what they were.
@@ -254,8 +254,8 @@ func (f *filestore) sameFiles(t *testing.T, want found, before map[string]record
 	}
 }
 
-// wantConsistent2 is wantConsistent with objects that are not ours.
-func (f *filestore) wantConsistent2(t *testing.T, foreign ...string) {
+// wantConsistentBeside is wantConsistent with objects that are not ours.
+func (f *filestore) wantConsistentBeside(t *testing.T, foreign ...string) {
 	t.Helper()
 	for _, key := range foreign {
 		if !f.objects(t)[key] {
