@@ -187,7 +187,11 @@ func (v *verifier) object(ctx context.Context, id string) (*FoundObject, error) 
 func (v *verifier) isActive(ctx context.Context, r records.Record) (bool, error) {
 	for page, err := range v.client.uploadPages(ctx, r.ID) {
 		if err != nil && v.isUnlisted(err) {
-			return !r.Stamp(waitsSince(r)).Before(v.lateBefore.Add(-staleUpload)), nil
+			since := r.CreatedAt
+			if r.StoredAt.IsSet() {
+				since = r.StoredAt
+			}
+			return !since.Before(v.lateBefore.Add(-staleUpload)), nil
 		}
 		if err != nil {
 			return false, err
@@ -202,14 +206,6 @@ func (v *verifier) isActive(ctx context.Context, r records.Record) (bool, error)
 		}
 	}
 	return false, nil
-}
-
-// waitsSince names the time since which a record without an upload waits for one.
-func waitsSince(r records.Record) records.Moment {
-	if r.StoredAt.IsSet() {
-		return records.ByStored
-	}
-	return records.ByCreated
 }
 
 // isDoubtful reports whether one look may have come between the end of an upload in parts and what its

@@ -350,12 +350,22 @@ func (t *Table) Correct(ctx context.Context, id string, known records.Stamp, u r
 	}
 	w.condition = and(exists, notDeleted, notUploaded)
 	w.set += ", uploaded_at = :uploaded"
-	if u.Store {
-		w.set += ", stored_at = if_not_exists(stored_at, :uploaded)"
-	}
 	w.own = func(r records.Record) bool {
 		return r.UploadedAt == u.At && r.Type == validText(u.Type) && r.Size == u.Size && !r.DeletedAt.IsSet() && len(r.Mistyped) == 0
 	}
+	if u.Store {
+		w.set += ", stored_at = if_not_exists(stored_at, :uploaded)"
+		w.remove = unmark
+		return t.update(ctx, id, w)
+	}
+	marking := w.marking(id, u.At)
+	marking.condition = and(w.condition, notStored)
+	marking.checks = append(slices.Clone(w.checks), records.NotStored)
+	r, err := t.update(ctx, id, marking)
+	if !errors.Is(err, records.ErrStored) {
+		return r, err
+	}
+	// Once more, of a file that is stored and waits for nothing.
 	return t.update(ctx, id, w)
 }
 

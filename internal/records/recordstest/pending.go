@@ -247,6 +247,12 @@ func testMarks(t *testing.T, table records.Table) {
 	}
 	store := func(id string) error { _, err := table.Store(ctx, id, stored, nil); return err }
 	remove := func(id string) error { _, err := table.Delete(ctx, id, deleted); return err }
+	correct := func(known records.Stamp, store bool) func(id string) error {
+		return func(id string) error {
+			_, err := table.Correct(ctx, id, known, records.Upload{At: now, Type: "text/plain", Size: 7, Store: store})
+			return err
+		}
+	}
 	for i, test := range []struct {
 		name  string
 		steps []func(id string) error
@@ -263,6 +269,10 @@ func testMarks(t *testing.T, table records.Table) {
 			func(id string) error { _, err := table.Store(ctx, id, stored, new(upload(false))); return err },
 		}, none, none},
 		{"uploaded once more after it was stored", []func(string) error{uploadedFile(true), uploadedFile(false)}, none, none},
+		{"corrected, upload not recorded", []func(string) error{correct("", false)}, created, now},
+		{"corrected, upload not recorded, and stored at once", []func(string) error{correct("", true)}, none, none},
+		{"corrected", []func(string) error{uploadedFile(false), correct(uploaded, false)}, created, none},
+		{"corrected after it was stored", []func(string) error{uploadedFile(true), correct(uploaded, true)}, none, none},
 		{"deleted while it is a placeholder", []func(string) error{remove}, created, deleted},
 		{"deleted while it is temporary", []func(string) error{uploadedFile(false), remove}, created, deleted},
 		{"deleted after it was stored", []func(string) error{uploadedFile(true), remove}, deleted, deleted},
