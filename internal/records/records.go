@@ -67,6 +67,18 @@ func CheckWritten(stamps ...Stamp) error {
 	return nil
 }
 
+// CheckSet is [CheckWritten] of those stamps of r that are set.
+func (r Record) CheckSet() error {
+	for _, s := range []Stamp{r.CreatedAt, r.UploadedAt, r.StoredAt, r.DeletedAt} {
+		if s.IsSet() {
+			if err := CheckWritten(s); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // Before reports whether s is a readable time before limit. A stamp that is not set or not
 // readable is before nothing, so that no sweep acts on a record it cannot date.
 func (s Stamp) Before(limit time.Time) bool {
@@ -276,8 +288,8 @@ type ScanOptions struct {
 
 // Table keeps the records. Every transition is one conditional write on one record: two
 // callers may try it at the same time, one of them wins, and the other gets a
-// [*TransitionError] that says what it lost to. No transition but Create ever makes a record.
-// Attributes that a transition does not name are left as they are.
+// [*TransitionError] that says what it lost to. No transition but Create and Import ever makes a
+// record. Attributes that a transition does not name are left as they are.
 //
 // Every transition keeps the mark that has a file in the index of pending files (docs/contract.md, "The pending
 // index"), whether there is an index or not.
@@ -320,6 +332,12 @@ type Table interface {
 	// ignored. Where known is not set, uploaded_at must not be either: it is set with them, and with
 	// u.Store stored_at unless that is set already. ErrNotFound, ErrDeleted, ErrChanged.
 	Correct(ctx context.Context, id string, known Stamp, u Upload) (Record, error)
+	// Import makes the record r of a file that comes from another filestore, with all that r has,
+	// its times included. The id is new, or has the placeholder without created_at that was made for
+	// the copy and keeps it from sweeps: r.ID, r.Name, r.Meta and r.Fingerprint must be those. Where
+	// the record is r already, that is success. ErrDeleted, ErrStored, ErrUploaded; ErrExists for a
+	// placeholder with a created_at.
+	Import(ctx context.Context, r Record) error
 
 	// Get returns the records of ids, by id. Ids may be many, and given twice. An id without a
 	// record has no entry. The read is consistent: it sees every write that ended before it.
@@ -393,6 +411,19 @@ func Refusal(id string, found bool, current Record, checks ...func(Record) error
 	return e
 }
 
+// RefusalOfImport is Refusal for [Table.Import]; nil where the write is allowed.
+func RefusalOfImport(id string, found bool, current Record) *TransitionError {
+	if !found {
+		return nil
+	}
+	for _, check := range []func(Record) error{NotDeleted, NotStored, NotUploaded, NotDated} {
+		if err := check(current); err != nil {
+			return &TransitionError{ID: id, Current: current, Reason: err}
+		}
+	}
+	return nil
+}
+
 // NotDeleted fails with ErrDeleted.
 func NotDeleted(r Record) error { return unless(!r.DeletedAt.IsSet(), ErrDeleted) }
 
@@ -401,6 +432,17 @@ func NotStored(r Record) error { return unless(!r.StoredAt.IsSet(), ErrStored) }
 
 // NotUploaded fails with ErrUploaded.
 func NotUploaded(r Record) error { return unless(!r.UploadedAt.IsSet(), ErrUploaded) }
+
+// NotDated fails with ErrExists where there is a created_at: the record is not one that was made for
+// a copy.
+func NotDated(r Record) error { return unless(!r.CreatedAt.IsSet(), ErrExists) }
+
+// Same reports whether a and b are one record, attribute by attribute.
+func Same(a, b Record) bool {
+	return len(a.Mistyped) == 0 && len(b.Mistyped) == 0 &&
+		a.ID == b.ID && a.Name == b.Name && a.Type == b.Type && a.Size == b.Size && a.Meta == b.Meta && a.Fingerprint == b.Fingerprint &&
+		a.CreatedAt == b.CreatedAt && a.UploadedAt == b.UploadedAt && a.StoredAt == b.StoredAt && a.DeletedAt == b.DeletedAt
+}
 
 // IsUploaded fails with ErrNotUploaded.
 func IsUploaded(r Record) error { return unless(r.UploadedAt.IsSet(), ErrNotUploaded) }

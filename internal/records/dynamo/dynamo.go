@@ -72,6 +72,9 @@ type API interface {
 //     first has set: nothing to tell apart.
 //   - Create finds the id taken, Expire and Abandon find the file deleted, Correct the upload
 //     recorded, Discard finds nothing. If this write was sent more than once, and the record is exactly what it would
+//     first has set: nothing to tell apart. Import that finds its own record is a success.
+//   - Create finds the id taken, Expire and Abandon find the file deleted, Discard finds
+//     nothing. If this write was sent more than once, and the record is exactly what it would
 //     have made, they report success. A write that was sent once and refused has lost, however
 //     the record looks: so of two sweeps that claim a file in the same second, one is told
 //     that it lost.
@@ -118,6 +121,7 @@ const (
 	notStored   = "attribute_not_exists(stored_at)"
 	notUploaded = "attribute_not_exists(uploaded_at)"
 	isUploaded  = "attribute_exists(uploaded_at)"
+	notDated    = "attribute_not_exists(created_at)"
 )
 
 func and(terms ...string) string { return strings.Join(terms, " AND ") }
@@ -400,6 +404,88 @@ func (t *Table) Discard(ctx context.Context, id string) error {
 			return list(out.ConsumedCapacity), nil
 		})
 	}, func(_ records.Record, found bool) bool { return sent > 1 && !found })
+}
+
+// Import implements [records.Table].
+func (t *Table) Import(ctx context.Context, r records.Record) error {
+	if err := r.CheckSet(); err != nil {
+		return err
+	}
+	if !canBeKey(r.ID) {
+		return fmt.Errorf("import file: %q cannot be an id", r.ID)
+	}
+	r.Name, r.Type, r.Meta, r.Fingerprint = validText(r.Name), validText(r.Type), validText(r.Meta), validText(r.Fingerprint)
+	set := assignments(r)
+	var statement statement
+	if r.State() == records.Deleted { // which mostly has no placeholder
+		item := map[string]types.AttributeValue{"id": text(r.ID)}
+		for _, a := range set {
+			item[a.attribute] = a.value
+		}
+		statement = t.insert(r.ID, item)
+	} else {
+		statement = t.updating(r.ID, set,
+			"created_at IS MISSING AND uploaded_at IS MISSING AND stored_at IS MISSING AND deleted_at IS MISSING")
+	}
+	batched, done := t.batch.do(ctx, statement)
+	defer done()
+	switch {
+	case batched.carriedOut:
+		return nil
+	case batched.err != nil:
+		return fmt.Errorf("import file %q: %w", r.ID, batched.err)
+	}
+	// An update makes the item where there is none.
+	in := &dynamodb.UpdateItemInput{
+		TableName: &t.name, Key: key(r.ID),
+		ConditionExpression:                 aws.String(and(notUploaded, notStored, notDeleted, notDated)),
+		ExpressionAttributeNames:            make(map[string]string),
+		ExpressionAttributeValues:           make(map[string]types.AttributeValue),
+		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+	}
+	terms := make([]string, len(set))
+	for i, a := range set {
+		terms[i] = fmt.Sprintf("#%s = :%[1]s", a.attribute)
+		in.ExpressionAttributeNames["#"+a.attribute], in.ExpressionAttributeValues[":"+a.attribute] = a.attribute, a.value
+	}
+	in.UpdateExpression = aws.String("SET " + strings.Join(terms, ", "))
+	var current records.Record
+	for range maxTries {
+		_, err := t.client.UpdateItem(ctx, in)
+		if err == nil {
+			return nil
+		}
+		var found bool
+		if current, found, err = t.explain(ctx, r.ID, err); err != nil {
+			return fmt.Errorf("import file %q: %w", r.ID, err)
+		}
+		if found && records.Same(current, r) {
+			return nil // whoever has written it: there is nothing to tell apart
+		}
+		if refusal := records.RefusalOfImport(r.ID, found, current); refusal != nil {
+			return refusal
+		}
+		// The record has changed since, so that the write is allowed now.
+	}
+	return &records.TransitionError{ID: r.ID, Reason: records.ErrExists, Current: current}
+}
+
+// assignments are the attributes that r has beside its id.
+func assignments(r records.Record) []assignment {
+	set := []assignment{{"name", text(r.Name)}}
+	if r.Size >= 0 {
+		set = append(set, assignment{"size", &types.AttributeValueMemberN{Value: strconv.FormatInt(r.Size, 10)}})
+	}
+	for _, a := range []struct{ attribute, value string }{
+		{"type", r.Type}, {"meta", r.Meta}, {"fingerprint", r.Fingerprint},
+		{"created_at", string(r.CreatedAt)}, {"uploaded_at", string(r.UploadedAt)},
+		{"stored_at", string(r.StoredAt)}, {"deleted_at", string(r.DeletedAt)},
+	} {
+		if a.value != "" {
+			set = append(set, assignment{a.attribute, text(a.value)})
+		}
+	}
+	return set
 }
 
 // check is one condition of a write as a function of the record; see [records.Refusal].

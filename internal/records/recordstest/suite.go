@@ -43,6 +43,7 @@ const (
 func Run(t *testing.T, open func(t *testing.T) records.Table) {
 	t.Run("transitions", func(t *testing.T) { testTransitions(t, open(t)) })
 	t.Run("create", func(t *testing.T) { testCreate(t, open(t)) })
+	t.Run("import", func(t *testing.T) { testImport(t, open(t)) })
 	t.Run("text", func(t *testing.T) { testText(t, open(t)) })
 	t.Run("strict stamps", func(t *testing.T) { testStrictStamps(t, open(t)) })
 	t.Run("unusable ids", func(t *testing.T) { testUnusableIDs(t, open(t)) })
@@ -459,6 +460,80 @@ func testCreate(t *testing.T, table records.Table) {
 	put(t, table, bare)
 }
 
+// testImport shows that a record comes from another table as it is: where there is none, and in the
+// place of the placeholder that was made for it. Nothing else gives way.
+func testImport(t *testing.T, table records.Table) {
+	ctx := t.Context()
+	undated := func(r *records.Record) { r.CreatedAt = "" }
+	sources := map[string]records.Record{
+		"temporary":         temporary(""),
+		"stored":            with(temporary(""), func(r *records.Record) { r.StoredAt = stored }),
+		"deleted":           with(temporary(""), func(r *records.Record) { r.DeletedAt = deleted }),
+		"deleted stored":    with(temporary(""), func(r *records.Record) { r.StoredAt, r.DeletedAt = stored, deleted }),
+		"never uploaded":    with(placeholder(""), func(r *records.Record) { r.DeletedAt = deleted }),
+		"of the API":        with(temporary(""), func(r *records.Record) { r.CreatedAt, r.Fingerprint, r.Meta = "", "", "" }),
+		"empty":             with(temporary(""), func(r *records.Record) { r.Size = 0 }),
+		"without size":      with(temporary(""), func(r *records.Record) { r.Type, r.Size = "", -1 }),
+		"stored, not dated": with(placeholder(""), func(r *records.Record) { r.CreatedAt, r.StoredAt = "", stored }),
+	}
+	for name, source := range sources {
+		for _, begin := range []string{"new", "placeholder"} {
+			t.Run(name+" "+begin, func(t *testing.T) {
+				want := source
+				want.ID = "import " + name + " " + begin
+				if begin == "placeholder" {
+					put(t, table, records.Record{ID: want.ID, Name: want.Name, Meta: want.Meta, Fingerprint: want.Fingerprint, Size: -1})
+				}
+				for range 2 { // and the second time nothing changes
+					if err := table.Import(ctx, want); err != nil {
+						t.Fatal(err)
+					}
+					if diff := cmp.Diff(&want, read(t, table, want.ID)); diff != "" {
+						t.Fatalf("record (-want +got):\n%s", diff)
+					}
+				}
+			})
+		}
+	}
+
+	for name, refused := range map[string]struct {
+		there  records.Record
+		reason error
+	}{
+		"placeholder":         {placeholder(""), records.ErrExists},
+		"temporary":           {temporary(""), records.ErrUploaded},
+		"temporary, undated":  {with(temporary(""), undated), records.ErrUploaded},
+		"stored":              {with(temporary(""), func(r *records.Record) { r.StoredAt = stored }), records.ErrStored},
+		"deleted":             {with(temporary(""), func(r *records.Record) { r.StoredAt, r.DeletedAt = stored, deleted }), records.ErrDeleted},
+		"deleted placeholder": {with(placeholder(""), func(r *records.Record) { undated(r); r.DeletedAt = deleted }), records.ErrDeleted},
+	} {
+		t.Run("refused "+name, func(t *testing.T) {
+			there := refused.there
+			there.ID = "refused " + name
+			put(t, table, there)
+			for _, source := range []records.Record{
+				with(temporary(there.ID), func(r *records.Record) { r.UploadedAt = now }),
+				with(temporary(there.ID), func(r *records.Record) { r.DeletedAt = now }),
+			} {
+				checkRefusal(t, table.Import(ctx, source), there.ID, refused.reason, there)
+			}
+			checkUnchanged(t, table, there.ID, true, there)
+		})
+	}
+
+	t.Run("not UTF-8", func(t *testing.T) {
+		if err := table.Import(ctx, with(temporary("latin1 import"), func(r *records.Record) { r.Name = "caf\xe9.txt" })); err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, table, "latin1 import").Name; got != "caf\uFFFD.txt" {
+			t.Errorf("name %q", got)
+		}
+	})
+	if err := table.Import(ctx, temporary("")); err == nil {
+		t.Error("a record without id was made")
+	}
+}
+
 func testText(t *testing.T, table records.Table) {
 	for i, name := range []string{
 		"", " ", "plain.txt", "日本語.txt", "e\u0301 \U0001F4C1", "line\nbreak\r\n\ttab", "nul\x00byte", `a"; filename=b`,
@@ -520,6 +595,14 @@ func testStrictStamps(t *testing.T, table records.Table) {
 		}
 		if bad.IsSet() {
 			calls["Create"] = func() error { return table.Create(ctx, records.Record{ID: "new", Name: "a", CreatedAt: bad}) }
+			for name, set := range map[string]func(*records.Record){
+				"created_at":  func(r *records.Record) { r.CreatedAt = bad },
+				"uploaded_at": func(r *records.Record) { r.UploadedAt = bad },
+				"stored_at":   func(r *records.Record) { r.StoredAt = bad },
+				"deleted_at":  func(r *records.Record) { r.DeletedAt = bad },
+			} {
+				calls["Import of "+name] = func() error { return table.Import(ctx, with(temporary("new"), set)) }
+			}
 		}
 		for name, call := range calls {
 			err := call()
@@ -930,8 +1013,13 @@ func testUnknownAttributes(t *testing.T, table records.Table) {
 		"abandoned": func(id string) (records.Record, error) { return table.Abandon(ctx, id, now, now) },
 		"filled":    func(id string) (records.Record, error) { return table.Store(ctx, id, now, new(upload(false))) },
 		"corrected": func(id string) (records.Record, error) { return table.Correct(ctx, id, "", upload(false)) },
+		"imported":  func(id string) (records.Record, error) { return records.Record{}, table.Import(ctx, temporary(id)) },
 	} {
-		put(t, table, placeholder(id))
+		put(t, table, with(placeholder(id), func(r *records.Record) {
+			if id == "imported" {
+				r.CreatedAt = ""
+			}
+		}))
 		if id == "expired" {
 			if _, err := table.Uploaded(ctx, id, upload(false)); err != nil {
 				t.Fatal(err)
@@ -1074,6 +1162,7 @@ func testRaces(t *testing.T, table records.Table) {
 	}
 	fill := func(id string) error { _, err := table.Store(ctx, id, stored, new(upload(false))); return err }
 	discard := func(id string) error { return table.Discard(ctx, id) }
+	importIt := func(id string) error { return table.Import(ctx, temporary(id)) }
 	create := func(name string) func(id string) error {
 		return func(id string) error {
 			return table.Create(ctx, records.Record{ID: id, Name: name, CreatedAt: created})
@@ -1201,6 +1290,45 @@ func testRaces(t *testing.T, table records.Table) {
 				}
 				if (results[0] == nil) != (after != nil) {
 					t.Errorf("uploaded says %v, the record is %+v", results[0], after)
+				}
+			}},
+		// Two copies of one file end as one; a copy and a delete of it in either order.
+		{"import, import", func(id string) records.Record {
+			return with(placeholder(id), func(r *records.Record) { r.CreatedAt = "" })
+		},
+			[]func(string) error{importIt, importIt},
+			func(t *testing.T, results []error, after *records.Record) {
+				if err := errors.Join(results...); err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(new(temporary(after.ID)), after); diff != "" {
+					t.Errorf("record (-want +got):\n%s", diff)
+				}
+			}},
+		{"import, create", nil, []func(string) error{importIt, create("a")},
+			func(t *testing.T, results []error, after *records.Record) {
+				if oneOf(t, results) == 0 {
+					lostTo(t, results[1], records.ErrExists)
+				} else {
+					lostTo(t, results[0], records.ErrExists)
+				}
+				if (results[0] == nil) != after.UploadedAt.IsSet() {
+					t.Errorf("import says %v, uploaded_at is %q", results[0], after.UploadedAt)
+				}
+			}},
+		{"import, delete", func(id string) records.Record {
+			return with(placeholder(id), func(r *records.Record) { r.CreatedAt = "" })
+		},
+			[]func(string) error{importIt, remove},
+			func(t *testing.T, results []error, after *records.Record) {
+				if results[1] != nil {
+					t.Fatal(results[1])
+				}
+				if results[0] != nil {
+					lostTo(t, results[0], records.ErrDeleted)
+				}
+				if after.DeletedAt != deleted || (results[0] == nil) != after.UploadedAt.IsSet() {
+					t.Errorf("import says %v, the record is %+v", results[0], after)
 				}
 			}},
 		{"create, create", nil, []func(string) error{create("a"), create("b"), create("b")},

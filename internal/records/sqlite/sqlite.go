@@ -405,6 +405,46 @@ func (t *Table) Correct(ctx context.Context, id string, known records.Stamp, u r
 			stored_at = CASE WHEN @store THEN coalesce(stored_at, @at) ELSE stored_at END
 		WHERE id = @id AND deleted_at IS NULL AND uploaded_at IS NULL`,
 		append(args, sql.Named("at", string(u.At)), sql.Named("store", u.Store)), checks...)
+// Import implements [records.Table].
+func (t *Table) Import(ctx context.Context, r records.Record) error {
+	if err := r.CheckSet(); err != nil {
+		return err
+	}
+	r.Name, r.Type, r.Meta, r.Fingerprint = text(r.Name), text(r.Type), text(r.Meta), text(r.Fingerprint)
+	var size any
+	if r.Size >= 0 {
+		size = r.Size
+	}
+	var current records.Record
+	for range maxTries {
+		// The names in the WHERE are those of the row that is there.
+		result, err := t.db.ExecContext(ctx, `INSERT INTO files (`+columns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT (id) DO UPDATE SET
+				name = excluded.name, type = excluded.type, size = excluded.size, meta = excluded.meta, fingerprint = excluded.fingerprint,
+				created_at = excluded.created_at, uploaded_at = excluded.uploaded_at,
+				stored_at = excluded.stored_at, deleted_at = excluded.deleted_at
+			WHERE created_at IS NULL AND uploaded_at IS NULL AND stored_at IS NULL AND deleted_at IS NULL`,
+			r.ID, r.Name, null(r.Type), size, null(r.Meta), null(r.Fingerprint),
+			null(r.CreatedAt), null(r.UploadedAt), null(r.StoredAt), null(r.DeletedAt))
+		if err != nil {
+			return fmt.Errorf("import file %q: %w", r.ID, named(err))
+		}
+		if n, err := result.RowsAffected(); err != nil || n == 1 {
+			return err
+		}
+		var found bool
+		if current, found, err = t.get(ctx, r.ID); err != nil {
+			return err
+		}
+		if found && records.Same(current, r) {
+			return nil
+		}
+		if refusal := records.RefusalOfImport(r.ID, found, current); refusal != nil {
+			return refusal
+		}
+		// The record has changed since, so that the write is allowed now.
+	}
+	return &records.TransitionError{ID: r.ID, Reason: records.ErrExists, Current: current}
 }
 
 // Get implements [records.Table].

@@ -105,6 +105,10 @@ type alternating struct {
 
 func (a *alternating) next() records.Table { return a.tables[a.calls.Add(1)%2] }
 
+func (a *alternating) Import(ctx context.Context, r records.Record) error {
+	return a.next().Import(ctx, r)
+}
+
 func (a *alternating) Create(ctx context.Context, r records.Record) error {
 	return a.next().Create(ctx, r)
 }
