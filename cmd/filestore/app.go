@@ -35,6 +35,8 @@ type app struct {
 	log   *slog.Logger            // of messages; nil: they are lines of text
 	end   context.CancelCauseFunc // ends the context of the command
 	cause func() error            // why that context has ended, nil while it has not
+	// bandwidth bounds all connections together; nil until one is opened, and where there is no limit.
+	bandwidth *client.Bandwidth
 
 	mu    sync.Mutex // guards stderr and what follows
 	bar   *progress  // is wiped before a message, and drawn again by its next step
@@ -181,6 +183,7 @@ Without an AWS account, --local keeps everything in a directory on this disk.`,
 		{"admin", newIndexCmd(a)},
 		{"admin", newStatsCmd(a)},
 		{"admin", newVerifyCmd(a)},
+		{"admin", newCopyCmd(a)},
 		{"admin", newInitCmd(a)},
 		{"admin", newTemplateCmd(a)},
 		{"admin", newPolicyCmd(a)},

@@ -95,21 +95,31 @@ func (f *globalFlags) check() error {
 // settings is the configuration as it holds for one command.
 type settings struct {
 	client.Settings
-	bucket string
-	table  string
-	local  bool
-	dir    string // of the local store; empty: the default
+	place
 	// bandwidth is in bytes a second; 0: no limit.
 	bandwidth int64
+}
+
+// place is where a filestore is, and how it is reached. What is empty of an account is configured
+// elsewhere, where the SDK looks for it.
+type place struct {
+	bucket      string
+	table       string
+	profile     string
+	region      string
+	endpointURL string // of both services
+	local       bool
+	dir         string // of the local store; empty: the default
 }
 
 // settings resolves flags and variables.
 func (a *app) settings() (settings, error) {
 	f := &a.flags
-	s := settings{
-		bucket: a.setting("bucket", f.bucket, "FILESTORE_BUCKET"),
-		table:  a.setting("table", f.table, "FILESTORE_TABLE"),
-	}
+	s := settings{place: place{
+		bucket:  a.setting("bucket", f.bucket, "FILESTORE_BUCKET"),
+		table:   a.setting("table", f.table, "FILESTORE_TABLE"),
+		profile: f.profile, region: f.region, endpointURL: f.endpointURL,
+	}}
 	var err error
 	if s.URLLifetime, err = a.durationSetting("url-expiration", f.urlExpiration, "FILESTORE_URL_EXPIRATION"); err != nil {
 		return s, err
@@ -214,6 +224,7 @@ func (a *app) localSetting(s *settings) error {
 // filestore is an open filestore: the client, and what belongs to the place where it is.
 type filestore struct {
 	*client.Client
+	place     place
 	region    string
 	table     *dynamo.Table // nil for a local store
 	tableName string
@@ -236,6 +247,11 @@ func (a *app) open(ctx context.Context) (*filestore, error) {
 	if err != nil {
 		return nil, err
 	}
+	return a.openAt(ctx, s)
+}
+
+// openAt connects to the filestore of s.
+func (a *app) openAt(ctx context.Context, s settings) (*filestore, error) {
 	if s.local {
 		return a.openLocal(ctx, s)
 	}
@@ -249,11 +265,11 @@ func (a *app) openAWS(ctx context.Context, s settings) (*filestore, error) {
 		// What the SDK would write to stderr by itself is in its errors, or of no use to the user.
 		config.WithLogger(logging.Nop{}),
 	}
-	if a.flags.profile != "" {
-		options = append(options, config.WithSharedConfigProfile(a.flags.profile))
+	if s.profile != "" {
+		options = append(options, config.WithSharedConfigProfile(s.profile))
 	}
-	if a.flags.region != "" {
-		options = append(options, config.WithRegion(a.flags.region))
+	if s.region != "" {
+		options = append(options, config.WithRegion(s.region))
 	}
 	cfg, err := config.LoadDefaultConfig(ctx, options...)
 	if err != nil {
@@ -261,10 +277,10 @@ func (a *app) openAWS(ctx context.Context, s settings) (*filestore, error) {
 	}
 	var c *client.Client
 	database := dynamodb.NewFromConfig(cfg, func(o *dynamodb.Options) {
-		o.Region, o.BaseEndpoint = a.place(o.Region, o.BaseEndpoint)
+		o.Region, o.BaseEndpoint = s.service(o.Region, o.BaseEndpoint)
 		o.Retryer = client.TellThrottled(client.NewRetryer(), func() { c.Throttled() })
 	})
-	api := client.NewS3(cfg, func(o *s3.Options) { o.Region, o.BaseEndpoint = a.place(o.Region, o.BaseEndpoint) })
+	api := client.NewS3(cfg, func(o *s3.Options) { o.Region, o.BaseEndpoint = s.service(o.Region, o.BaseEndpoint) })
 	region, endpoint := api.Options().Region, aws.ToString(api.Options().BaseEndpoint)
 	if region == "" || database.Options().Region == "" {
 		return nil, usagef("set AWS_REGION, or say --region", "no AWS region is configured")
@@ -290,7 +306,7 @@ func (a *app) openAWS(ctx context.Context, s settings) (*filestore, error) {
 	})
 	table := dynamo.New(database, s.table)
 	c.Records = table
-	return &filestore{Client: c, region: region, table: table, tableName: s.table,
+	return &filestore{Client: c, place: s.place, region: region, table: table, tableName: s.table,
 		identity: identityOf(endpoint, region, s.bucket, s.table),
 		close:    func() error { return nil }}, nil
 }
@@ -301,12 +317,12 @@ func isEndpoint(s string) bool {
 	return s == "" || err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
 }
 
-// place returns the region and the endpoint of a service. --endpoint-url is for both services, also
+// service returns the region and the endpoint of a service. --endpoint-url is for both services, also
 // where a variable names another for one of them. A server that is not AWS, and for which no region
 // is configured, gets the one that such servers expect.
-func (a *app) place(region string, endpoint *string) (string, *string) {
-	if a.flags.endpointURL != "" {
-		endpoint = &a.flags.endpointURL
+func (p place) service(region string, endpoint *string) (string, *string) {
+	if p.endpointURL != "" {
+		endpoint = &p.endpointURL
 	}
 	if region == "" && aws.ToString(endpoint) != "" {
 		region = "us-east-1"
@@ -315,9 +331,9 @@ func (a *app) place(region string, endpoint *string) (string, *string) {
 }
 
 // localDir returns the directory of the local store.
-func (s settings) localDir() (string, error) {
-	if s.dir != "" {
-		return s.dir, nil
+func (p place) localDir() (string, error) {
+	if p.dir != "" {
+		return p.dir, nil
 	}
 	dir, err := local.DefaultDir()
 	if err != nil {
@@ -359,7 +375,7 @@ func (a *app) openLocal(ctx context.Context, s settings) (*filestore, error) {
 	if err != nil {
 		absolute = dir
 	}
-	return &filestore{Client: c, region: local.Region, local: store, directory: absolute, identity: identityOf(absolute), close: func() error {
+	return &filestore{Client: c, place: s.place, region: local.Region, local: store, directory: absolute, identity: identityOf(absolute), close: func() error {
 		return errors.Join(table.Close(), store.Close())
 	}}, nil
 }
@@ -376,14 +392,18 @@ func (a *app) newClient(s settings, bucket string, api *s3.Client, signer func(c
 	}
 }
 
-// httpClient makes the client of all connections, which are opened by dial.
+// httpClient makes the client of all connections of a filestore, which are opened by dial. They share
+// the bandwidth with those of another.
 func (a *app) httpClient(ctx context.Context, s settings, dial client.DialFunc) *awshttp.BuildableClient {
 	stall := time.Duration(a.flags.stallTimeout)
 	c := client.HTTPClient(stall, dial)
 	if s.bandwidth == 0 {
 		return c
 	}
-	return client.NewBandwidth(ctx, s.bandwidth).Limit(c, stall)
+	if a.bandwidth == nil {
+		a.bandwidth = client.NewBandwidth(ctx, s.bandwidth)
+	}
+	return a.bandwidth.Limit(c, stall)
 }
 
 // isMissingResource reports whether the bucket or the table is not there.

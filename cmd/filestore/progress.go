@@ -26,7 +26,7 @@ type progress struct {
 	app   *app
 	what  string
 	total int64 // bytes; -1: not known
-	files int64 // 0: not counted
+	files int64 // 0: not counted; -1: counted, of a number that isn't known
 	stop  context.CancelFunc
 	done  sync.WaitGroup
 
@@ -40,11 +40,11 @@ type progress struct {
 }
 
 // startProgress begins to show what is being done to total bytes, -1 where that isn't known. With
-// more than one file it is shown how many have ended.
+// more than one file it is shown how many have ended; files is -1 where it isn't known how many there are.
 func (a *app) startProgress(ctx context.Context, what string, total int64, files int) *progress {
 	p := a.noProgress()
 	p.what, p.total = what, total
-	if files > 1 {
+	if files > 1 || files < 0 {
 		p.files = int64(files)
 	}
 	if a.flags.quiet {
@@ -144,10 +144,14 @@ func (p *progress) message() message {
 		m.text += " of " + iecSize(p.total)
 		m.attrs = append(m.attrs, slog.Int64("bytes_total", p.total))
 	}
-	if p.files > 0 {
-		ended := p.filesEnded.Load()
+	ended := p.filesEnded.Load()
+	switch {
+	case p.files > 0:
 		m.text += fmt.Sprintf(", %d of %d files", ended, p.files)
 		m.attrs = append(m.attrs, slog.Int64("files", ended), slog.Int64("files_total", p.files))
+	case p.files < 0:
+		m.text += ", " + thousandsOf(ended, "file", "files")
+		m.attrs = append(m.attrs, slog.Int64("files", ended))
 	}
 	return m
 }
@@ -157,8 +161,11 @@ func (p *progress) draw() {
 	p.app.mu.Lock()
 	defer p.app.mu.Unlock()
 	label := p.what
-	if p.files > 0 {
+	switch {
+	case p.files > 0:
 		label = fmt.Sprintf("%s %d/%d files", p.what, p.filesEnded.Load(), p.files)
+	case p.files < 0:
+		label = fmt.Sprintf("%s %d files", p.what, p.filesEnded.Load())
 	}
 	if label = runewidth.Truncate(label, p.room, "…"); label != p.label {
 		p.label = label

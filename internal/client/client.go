@@ -9,6 +9,7 @@ package client
 import (
 	"context"
 	"iter"
+	"slices"
 	"sync"
 	"time"
 
@@ -98,6 +99,11 @@ type Result[T any] struct {
 // f is still called for the rest, with a context that has ended: it says of each item that it
 // was not done.
 func InOrder[T, R any](ctx context.Context, items []T, limit int, f func(context.Context, T) R) iter.Seq[R] {
+	return inOrder(ctx, slices.Values(items), limit, f)
+}
+
+// inOrder is [InOrder] of items that come by and by, from a goroutine of its own.
+func inOrder[T, R any](ctx context.Context, items iter.Seq[T], limit int, f func(context.Context, T) R) iter.Seq[R] {
 	return func(yield func(R) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		var running sync.WaitGroup
@@ -119,7 +125,7 @@ func InOrder[T, R any](ctx context.Context, items []T, limit int, f func(context
 			defer close(queue)
 			defer close(jobs)
 			workers := 0
-			for _, item := range items {
+			for item := range items {
 				j := job{item, make(chan R, 1)}
 				queue <- j.result
 				// Workers go on with the next item, since their stacks have grown to what a call of the SDK

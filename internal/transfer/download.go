@@ -107,10 +107,11 @@ type download struct {
 	w        io.Writer
 	progress Progress
 
-	etag   string
-	size   int64
-	offset int64
-	check  verifier
+	etag        string
+	contentType string
+	size        int64
+	offset      int64
+	check       verifier
 }
 
 // run asks for what is missing and writes it.
@@ -135,7 +136,7 @@ func (d *download) run(ctx context.Context) error {
 	defer func() { _ = out.Body.Close() }()
 
 	if !resumed {
-		d.etag, d.size = aws.ToString(out.ETag), aws.ToInt64(out.ContentLength)
+		d.etag, d.size, d.contentType = aws.ToString(out.ETag), aws.ToInt64(out.ContentLength), aws.ToString(out.ContentType)
 		if d.want >= 0 && d.size != d.want {
 			return sizeMismatch(d.size, d.want)
 		}

@@ -42,6 +42,11 @@ func (e *Engine) Version(ctx context.Context, key string, size int64) (Version, 
 	if size >= 0 && size <= e.partSize() {
 		return Version{Size: size}, nil
 	}
+	return e.version(ctx, key, size)
+}
+
+// version is Version, and asks in any case.
+func (e *Engine) version(ctx context.Context, key string, size int64) (Version, error) {
 	head, err := e.S3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &e.Bucket, Key: &key, ChecksumMode: types.ChecksumModeEnabled})
 	if err != nil {
 		return Version{}, err

@@ -111,6 +111,13 @@ func (e *Engine) putWhole(ctx context.Context, key, contentType string, r io.Rea
 		return Object{}, &UploadError{Err: err}
 	}
 	defer slot.Release(size)
+	return e.putIn(ctx, slot, key, contentType, r, size, want, unchanged, progress)
+}
+
+// putIn is putWhole for a caller that has the slot.
+func (e *Engine) putIn(ctx context.Context, slot *limit.Slot, key, contentType string, r io.ReaderAt, size int64,
+	want *Content, unchanged func() error, progress Progress,
+) (Object, error) {
 	if size <= smallest {
 		// Read once: the bytes that are hashed are the bytes that are sent.
 		data := make([]byte, size)
@@ -317,7 +324,9 @@ type part struct {
 	number int32
 	data   io.ReaderAt // from 0
 	size   int64
-	done   func() // gives back what holds the data
+	// fetch gets the data before anything is read of it; nil: it is there.
+	fetch func(ctx context.Context, slot *limit.Slot) error
+	done  func() // gives back what holds the data
 }
 
 // parts yields the parts of an upload in order, until io.EOF. It may wait, until ctx ends, for
@@ -550,6 +559,11 @@ func orChanged(err error, unchanged func() error) error {
 // sendPart sends a part, with its checksum behind it where that is of use and the server knows it.
 func (u *multipartUpload) sendPart(ctx context.Context, slot *limit.Slot, p part, unchanged func() error) error {
 	e := u.engine
+	if p.fetch != nil {
+		if err := p.fetch(ctx, slot); err != nil {
+			return err
+		}
+	}
 	if u.known && e.overTLS() && !e.noTrailers.Load() {
 		err := u.sendTrailed(ctx, slot, p, unchanged)
 		if err == nil {
