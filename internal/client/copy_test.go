@@ -59,6 +59,9 @@ func TestCopy(t *testing.T) {
 				{"a reader that stops", testCopyStops},
 			} {
 				t.Run(test.name, func(t *testing.T) {
+					if strings.HasPrefix(name, "on one") && strings.HasPrefix(test.name, "failures") {
+						return // no server fails otherwise because the other one is the same
+					}
 					from, to := open(t)
 					test.run(t, from, to)
 				})
