@@ -26,6 +26,9 @@ func newPolicyCmd(a *app) *cobra.Command {
   uploader  upload, store, info, presign put
   reader    info, download, presign get
   sweeper   expire, verify (but for the repair of orphans)
+  uploader  upload, store, info, presign put; copy, at the destination
+  reader    info, download, presign get; copy of files by their ids, at the source
+  sweeper   expire
   admin     every command
 
 It is for the one bucket and table that are configured. Without --region or AWS_REGION the

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -148,6 +149,24 @@ func upload(t *testing.T, s *site) {
 	request(t, http.MethodPut, fields[1])
 	s.run(t, exitOK, "store", fields[0])
 	s.run(t, exitNotFound, "store", client.NewID())
+
+	// To copy files here takes no more: new ones, those that have been stored or deleted since, and what a
+	// copy that was killed has left.
+	other := s.another(t)
+	ids := strings.Fields(other.run(t, exitOK, append([]string{"upload", "-q", large}, s.files(t, 8)...)...))
+	left := records.Record{ID: ids[0], Name: filepath.Base(large)}
+	if err := dynamo.New(s.dynamoAPI, s.table).Create(t.Context(), left); err != nil {
+		t.Fatal(err)
+	}
+	s.begin(t, left.ID)
+	args := []string{
+		"--profile", "owner", "--endpoint-url", other.front, "--bucket", other.bucket, "--table", other.table,
+		"copy", "--to-profile", "", "--to-bucket", s.bucket, "--to-table", s.table,
+	}
+	s.run(t, exitOK, args...)
+	other.run(t, exitOK, append([]string{"store"}, ids...)...)
+	other.run(t, exitOK, "delete", ids[1])
+	s.run(t, exitOK, args...)
 }
 
 // read does what a reader does. Objects are checked by whatever checksum they have.
@@ -156,7 +175,12 @@ func read(t *testing.T, s *site) {
 	request(t, http.MethodGet, strings.TrimSpace(s.run(t, exitOK, "presign", "get", "--url", small)))
 	s.run(t, exitOK, "info", small)
 	dir := t.TempDir()
-	s.run(t, exitOK, "download", "-d", dir, small, s.stored(t, 17<<20), s.composite(t))
+	files := []string{small, s.stored(t, 17<<20), s.composite(t)}
+	s.run(t, exitOK, append([]string{"download", "-d", dir}, files...)...)
+	other := s.another(t)
+	s.run(t, exitOK, append([]string{
+		"copy", "--to-bucket", other.bucket, "--to-table", other.table, "--to-profile", "owner", "--to-endpoint-url", other.front,
+	}, files...)...)
 
 	// On AWS, who may not list the bucket is told 403 of it.
 	missing := s.stored(t, 10)
@@ -221,6 +245,7 @@ func administer(t *testing.T, s *site) {
 // with the rights of the server's owner.
 type site struct {
 	bucket, table string
+	front         string            // the URL of both services, of another site
 	env           map[string]string // of the program
 	s3, dynamoDB  *faultproxy.Proxy
 	recorders     []*faultproxy.Proxy
@@ -253,6 +278,30 @@ func newSite(t *testing.T, server testserver.S3, dynamoDB string) *site {
 		"FILESTORE_BUCKET": s.bucket, "FILESTORE_TABLE": s.table,
 	}
 	return s
+}
+
+// another returns a second filestore on the same servers, whose requests are not recorded: both
+// services answer at its front. Programs of s, too, have the rights of the owner there, with the profile "owner".
+func (s *site) another(t *testing.T) *site {
+	t.Helper()
+	other := newSite(t, s.server, aws.ToString(s.dynamoAPI.Options().BaseEndpoint))
+	s3Proxy, dynamoProxy := other.s3, other.dynamoDB
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Amz-Target") != "" {
+			dynamoProxy.ServeHTTP(w, r)
+			return
+		}
+		s3Proxy.ServeHTTP(w, r)
+	}))
+	t.Cleanup(front.Close)
+	other.front = front.URL
+	config := filepath.Join(t.TempDir(), "config")
+	profile := fmt.Sprintf("[profile owner]\naws_access_key_id = %s\naws_secret_access_key = %s\n", s.server.AccessKey, s.server.SecretKey)
+	if err := os.WriteFile(config, []byte(profile), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.env["AWS_CONFIG_FILE"] = config
+	return other
 }
 
 // restrictTo gives the program credentials that are allowed what the policy of the role says of
