@@ -165,7 +165,7 @@ func (p *progress) draw() {
 	case p.files > 0:
 		label = fmt.Sprintf("%s %d/%d files", p.what, p.filesEnded.Load(), p.files)
 	case p.files < 0:
-		label = fmt.Sprintf("%s %d files", p.what, p.filesEnded.Load())
+		label = p.what + " " + thousandsOf(p.filesEnded.Load(), "file", "files")
 	}
 	if label = runewidth.Truncate(label, p.room, "…"); label != p.label {
 		p.label = label

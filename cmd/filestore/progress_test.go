@@ -74,6 +74,7 @@ func TestPlainProgress(t *testing.T) {
 		"unknown size":  {total: -1, want: "filestore: progress: uploading x: 1.0 KiB\n"},
 		"dumb terminal": {tty: true, terminal: "dumb", total: 2048, want: "filestore: progress: uploading x: 1.0 KiB of 2.0 KiB\n"},
 		"several files": {total: 2048, files: 3, want: "filestore: progress: uploading x: 1.0 KiB of 2.0 KiB, 1 of 3 files\n"},
+		"how many":      {total: -1, files: -1, want: "filestore: progress: uploading x: 1.0 KiB, 1 file\n"},
 		"more than all": {total: 512, want: "filestore: progress: uploading x: 512 B of 512 B\n"},
 		"log in JSON": {tty: true, format: logJSON, total: 2048, files: 3, want: `{"time":"2000-01-01T00:00:10.000Z","level":"INFO",` +
 			`"msg":"uploading x: 1.0 KiB of 2.0 KiB, 1 of 3 files","kind":"progress",` +

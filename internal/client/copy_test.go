@@ -353,7 +353,7 @@ func testCopyConflicts(t *testing.T, from, to *filestore) {
 		"uploaded_at": func(r *records.Record) { r.UploadedAt = from.stamp(time.Hour) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			from, to := from.servers.open(t), to.servers.open(t)
+			from, to := from.open(t), to.open(t)
 			r := source
 			r.ID = client.NewID()
 			from.raw(t, r)
@@ -448,11 +448,11 @@ func testCopyDamaged(t *testing.T, from, to *filestore) {
 	}
 	to.heal()
 
-	from, to = from.servers.open(t), to.servers.open(t)
+	from, to = from.open(t), to.open(t)
 	from.put(t, from.stored(t, "a.txt"), content+"and more")
 	wantFailed(t, transfer.ErrSize)
 
-	from, to = from.servers.open(t), to.servers.open(t)
+	from, to = from.open(t), to.open(t)
 	from.remove(t, from.stored(t, "a.txt"))
 	wantFailed(t, client.ErrObjectMissing)
 }
@@ -536,7 +536,7 @@ func testCopyFails(t *testing.T, from, to *filestore) {
 		"answers to placeholders": func(to *filestore) { to.failRecords(faultproxy.After, onCreate) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			to := to.servers.open(t)
+			to := to.open(t)
 			fail(to)
 			failures := 0
 			for _, c := range from.copyTo(t, to, client.CopyOptions{}) {

@@ -373,6 +373,16 @@ func TestLostAnswers(t *testing.T) {
 			_, err := table.Correct(ctx, id, "", records.Upload{At: now, Type: upload.Type, Size: upload.Size})
 			return err
 		}, &temporary, records.ErrChanged},
+		{"import", "UpdateItem", nil, func(table *dynamo.Table, id string) error {
+			r := stored
+			r.ID = id
+			return table.Import(ctx, r)
+		}, &stored, nil},
+		{"import, the id is taken", "UpdateItem", &temporary, func(table *dynamo.Table, id string) error {
+			r := stored
+			r.ID = id
+			return table.Import(ctx, r)
+		}, &temporary, records.ErrUploaded},
 		{"discard", "DeleteItem", &placeholder, func(table *dynamo.Table, id string) error {
 			return table.Discard(ctx, id)
 		}, nil, nil},
