@@ -286,7 +286,9 @@ type copyCounts struct {
 
 func (n *copyCounts) count(c client.Copied) {
 	if c.Err != nil {
-		n.failed++
+		if client.ReasonOf(c.Err) != client.Interrupted { // of which the last line tells
+			n.failed++
+		}
 		return
 	}
 	switch c.Action {
