@@ -34,7 +34,9 @@ type Copier struct {
 
 	memory  *semaphore.Weighted
 	streams *semaphore.Weighted
-	buffers sync.Pool // of []byte
+
+	mu   sync.Mutex
+	free [][]byte // of parts, which are all of one size: as many as were ever in memory at once
 }
 
 // NewCopier returns a Copier between two engines, which should have the same size of parts.
@@ -147,21 +149,37 @@ func (r *copiedRanges) parts(next parts) parts {
 				return err
 			}
 			held = most
-			buf, _ := r.copier.buffers.Get().([]byte)
-			if int64(cap(buf)) < p.size {
-				buf = make([]byte, p.size)
-			}
-			arrived.data = buf[:p.size]
+			arrived.data = r.copier.buffer(p.size)
 			return r.get(ctx, slot, x, arrived.data)
 		}
 		p.done = func() {
 			if held > 0 {
-				r.copier.buffers.Put(arrived.data[:0]) //nolint:staticcheck // one allocation a part of megabytes
+				r.copier.giveBack(arrived.data)
 				r.copier.memory.Release(held)
 			}
 		}
 		return p, nil
 	}
+}
+
+// buffer returns room for a part. The collector would take its time to find what was in the last one.
+func (c *Copier) buffer(size int64) []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if last := len(c.free) - 1; last >= 0 {
+		buf := c.free[last]
+		c.free = c.free[:last]
+		if int64(cap(buf)) >= size {
+			return buf[:size]
+		}
+	}
+	return make([]byte, size, max(size, min(c.To.partSize(), copyWindow)))
+}
+
+func (c *Copier) giveBack(buf []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.free = append(c.free, buf)
 }
 
 // get reads a range into buf.

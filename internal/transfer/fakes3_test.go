@@ -44,6 +44,7 @@ type fakeS3 struct {
 	mu       sync.Mutex
 	objects  map[string]*fakeObject
 	uploads  map[string]*fakeUpload
+	begins   int // multipart uploads that were ever begun
 	requests []fakeRequest
 }
 
@@ -264,7 +265,8 @@ func (f *fakeS3) create(w http.ResponseWriter, r *http.Request) {
 	if f.uploads == nil {
 		f.uploads = map[string]*fakeUpload{}
 	}
-	id := strconv.Itoa(len(f.requests))
+	f.begins++
+	id := strconv.Itoa(f.begins)
 	f.uploads[id] = &fakeUpload{key: r.URL.Path, kind: kind, parts: map[int]*fakeObject{}}
 	fmt.Fprintf(w, "<InitiateMultipartUploadResult><UploadId>%s</UploadId></InitiateMultipartUploadResult>", id)
 }
