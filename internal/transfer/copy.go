@@ -149,12 +149,13 @@ func (r *copiedRanges) parts(next parts) parts {
 				return err
 			}
 			held = most
-			arrived.data = r.copier.buffer(p.size)
-			return r.get(ctx, slot, x, arrived.data)
+			buf := r.copier.buffer(p.size)
+			arrived.set(buf)
+			return r.get(ctx, slot, x, buf)
 		}
 		p.done = func() {
 			if held > 0 {
-				r.copier.giveBack(arrived.data)
+				r.copier.giveBack(arrived.set(nil))
 				r.copier.memory.Release(held)
 			}
 		}
@@ -204,10 +205,28 @@ func (r *copiedRanges) verified() error {
 	return err
 }
 
-// lateData is the data of a part that is fetched before it is read.
-type lateData struct{ data []byte }
+// lateData is the data of a part that is fetched before it is read, and then given back: a request that
+// has failed may still be reading its body.
+type lateData struct {
+	mu   sync.RWMutex
+	data []byte // nil before and after
+}
 
+// set returns what the data was before.
+func (l *lateData) set(data []byte) (before []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before, l.data = l.data, data
+	return before
+}
+
+// ReadAt implements [io.ReaderAt].
 func (l *lateData) ReadAt(p []byte, offset int64) (int, error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.data == nil {
+		return 0, io.ErrClosedPipe
+	}
 	return bytes.NewReader(l.data).ReadAt(p, offset)
 }
 
