@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
 	"strconv"
@@ -22,6 +23,7 @@ type copyOptions struct {
 	to       destinationFlags
 	states   stateList
 	dryRun   bool
+	audit    string
 	transfer transferOptions
 	scan     scanFlags
 }
@@ -58,6 +60,7 @@ under the same id is a conflict. Nothing is overwritten.`,
 	opts.to.register(flags)
 	flags.Var(&opts.states, "state", "only files in this `STATE` at the source: temporary, stored, deleted; or in one of several, with commas")
 	flags.BoolVar(&opts.dryRun, "dry-run", false, "print what would be done, and do nothing")
+	registerAudit(flags, &opts.audit)
 	opts.transfer.register(cmd)
 	opts.scan.register(flags)
 	return cmd
@@ -163,6 +166,11 @@ func runCopy(ctx context.Context, a *app, opts *copyOptions) (err error) {
 	if what := shared(from, to); what != "" {
 		return usagef("", "source and destination have the same %s", what)
 	}
+	if !opts.dryRun {
+		if err := a.audit(to, opts.audit, "copy"); err != nil {
+			return err
+		}
+	}
 	for _, fs := range []*filestore{from, to} {
 		if err := opts.transfer.apply(a, fs.Transfer); err != nil {
 			return err
@@ -194,7 +202,7 @@ func runCopy(ctx context.Context, a *app, opts *copyOptions) (err error) {
 		}
 		t.ok()
 		if c.Unverified {
-			a.message("warning", "%q: was copied without a checksum to compare", c.ID)
+			a.warn(subject{id: c.ID}, "was copied without a checksum to compare")
 		}
 		if c.Action != client.CopySame {
 			a.out.add(copiedResult(c, opts.dryRun))
@@ -211,7 +219,9 @@ func runCopy(ctx context.Context, a *app, opts *copyOptions) (err error) {
 	if n.own > 0 {
 		a.message("warning", "%s at the destination by what was stored or deleted, and left alone", plural(n.own, "file differs", "files differ"))
 	}
-	a.remark("%s", n.describe(opts.dryRun))
+	if !a.flags.quiet {
+		a.say(message{kind: "note", text: n.describe(opts.dryRun), attrs: n.attrs()})
+	}
 	if ids == nil {
 		a.noteReads(from, reads)
 	}
@@ -306,6 +316,14 @@ func (n *copyCounts) count(c client.Copied) {
 		if c.Source.State() != records.Temporary || c.Record.State() != records.Deleted {
 			n.own++
 		}
+	}
+}
+
+// attrs are the numbers of a copy, for a log.
+func (n *copyCounts) attrs() []slog.Attr {
+	return []slog.Attr{
+		slog.Int("copied", n.copied), slog.Int("same", n.same), slog.Int("forwarded", n.forward), slog.Int("differing", n.differ),
+		slog.Int("failed", n.failed), slog.Int64("bytes", n.bytes),
 	}
 }
 

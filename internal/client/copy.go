@@ -480,7 +480,13 @@ func (cp *copying) forward(ctx context.Context, want, there records.Record) (Cop
 		}
 	}
 	if want.DeletedAt.IsSet() {
-		if err := cp.to.deleteObject(ctx, want.ID); err != nil {
+		failures, unaudited := cp.to.audited(ctx, []Deletion{newDeletion(there, ActionDelete)}, func() map[string]error {
+			return cp.to.deleteObjects(ctx, []string{want.ID})
+		})
+		if unaudited != nil {
+			return done, unaudited
+		}
+		if err := failures[want.ID]; err != nil {
 			return done, err
 		}
 		if done.Record, err = cp.to.Records.Delete(ctx, want.ID, want.DeletedAt); err != nil {

@@ -289,9 +289,32 @@ func testCopyForward(t *testing.T, from, to *filestore) {
 	want := map[string]client.CopyAction{
 		stored: client.CopyForward, deleted: client.CopyForward, both: client.CopyForward, keeps: client.CopySame,
 	}
+	// Nothing is deleted of which the audit can't tell.
+	to.Audit = func(context.Context, []client.Deletion) error { return errTable }
+	for _, id := range []string{deleted, both} {
+		if got := from.copyTo(t, to, client.CopyOptions{IDs: []string{id}})[id]; !errors.Is(got.Err, errTable) {
+			t.Errorf("%+v", got)
+		}
+		if _, _, found := to.object(t, id); !found || to.record(t, id).State() != records.Stored {
+			t.Errorf("without an audit, file %q is %+v, and its object there: %t", id, to.record(t, id), found)
+		}
+	}
+	var audited []string
+	var mu sync.Mutex
+	to.Audit = func(_ context.Context, files []client.Deletion) error {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, f := range files {
+			audited = append(audited, f.ID)
+		}
+		return nil
+	}
 	before := len(from.s3Faults.Log())
 	got := from.copyTo(t, to, client.CopyOptions{})
 	wantActions(t, got, want)
+	if slices.Sort(audited); !slices.Equal(audited, slices.Sorted(slices.Values([]string{deleted, both}))) {
+		t.Errorf("the audit is told of %q", audited)
+	}
 	if !records.Same(got[both].Record, from.record(t, both)) {
 		t.Errorf("it is told to be %+v", got[both].Record)
 	}
