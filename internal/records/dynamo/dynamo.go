@@ -6,6 +6,7 @@
 package dynamo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -416,6 +417,10 @@ func (t *Table) Import(ctx context.Context, r records.Record) error {
 	}
 	r.Name, r.Type, r.Meta, r.Fingerprint = validText(r.Name), validText(r.Type), validText(r.Meta), validText(r.Fingerprint)
 	set := assignments(r)
+	// Of what comes as deleted there never was an object here that a sweep could look for.
+	if r.State() == records.Temporary {
+		set = append(set, t.mark(r.ID, cmp.Or(r.CreatedAt, r.UploadedAt))...)
+	}
 	var statement statement
 	if r.State() == records.Deleted { // which mostly has no placeholder
 		item := map[string]types.AttributeValue{"id": text(r.ID)}
@@ -424,7 +429,7 @@ func (t *Table) Import(ctx context.Context, r records.Record) error {
 		}
 		statement = t.insert(r.ID, item)
 	} else {
-		statement = t.updating(r.ID, set,
+		statement = t.updating(r.ID, set, nil,
 			"created_at IS MISSING AND uploaded_at IS MISSING AND stored_at IS MISSING AND deleted_at IS MISSING")
 	}
 	batched, done := t.batch.do(ctx, statement)
@@ -451,7 +456,14 @@ func (t *Table) Import(ctx context.Context, r records.Record) error {
 	in.UpdateExpression = aws.String("SET " + strings.Join(terms, ", "))
 	var current records.Record
 	for range maxTries {
-		_, err := t.client.UpdateItem(ctx, in)
+		err := t.spend(ctx, 1, func(capacity types.ReturnConsumedCapacity) ([]types.ConsumedCapacity, error) {
+			in.ReturnConsumedCapacity = capacity
+			out, err := t.client.UpdateItem(ctx, in)
+			if err != nil {
+				return nil, err
+			}
+			return list(out.ConsumedCapacity), nil
+		})
 		if err == nil {
 			return nil
 		}

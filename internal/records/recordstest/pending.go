@@ -318,6 +318,33 @@ func testMarks(t *testing.T, table records.Table) {
 		}
 	}
 
+	// What comes from another filestore waits from when it was made there; of what is deleted nothing is
+	// here to be cleaned up.
+	for name, r := range map[string]struct {
+		file records.Record
+		at   records.Stamp
+	}{
+		"temporary": {temporary(""), created},
+		"undated":   {with(temporary(""), func(r *records.Record) { r.CreatedAt = "" }), uploaded},
+		"stored":    {with(temporary(""), func(r *records.Record) { r.StoredAt = stored }), none},
+		"deleted":   {with(temporary(""), func(r *records.Record) { r.DeletedAt = deleted }), none},
+	} {
+		t.Run("imported/"+name, func(t *testing.T) {
+			for _, over := range []bool{false, true} {
+				file := r.file
+				file.ID = fmt.Sprintf("imported %s %t", name, over)
+				if over {
+					put(t, table, records.Record{ID: file.ID, Name: file.Name, Meta: file.Meta, Fingerprint: file.Fingerprint, Size: -1})
+					want(t, file.ID, none)
+				}
+				if err := table.Import(ctx, file); err != nil {
+					t.Fatal(err)
+				}
+				want(t, file.ID, r.at)
+			}
+		})
+	}
+
 	t.Run("of others", func(t *testing.T) {
 		testMismarked(t, table, attributes)
 	})
