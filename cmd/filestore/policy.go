@@ -23,12 +23,9 @@ func newPolicyCmd(a *app) *cobra.Command {
 		Short: "Print an IAM policy for a role",
 		Long: `Print an IAM policy, in JSON, that allows exactly what the commands of a role ask for:
 
-  uploader  upload, store, info, presign put
-  reader    info, download, presign get
-  sweeper   expire, verify (but for the repair of orphans)
-  uploader  upload, store, info, presign put; copy, at the destination
+  uploader  upload, uploads, store, info, presign put; copy, at the destination
   reader    info, download, presign get; copy of files by their ids, at the source
-  sweeper   expire
+  sweeper   expire, index backfill, verify (but for the repair of orphans)
   admin     every command
 
 It is for the one bucket and table that are configured. Without --region or AWS_REGION the

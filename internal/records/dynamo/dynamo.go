@@ -70,13 +70,10 @@ type API interface {
 // so the second can meet what the first has written. What each transition then reports:
 //
 //   - Uploaded, Store and Delete write the same once more, and if_not_exists keeps what the
-//     first has set: nothing to tell apart.
-//   - Create finds the id taken, Expire and Abandon find the file deleted, Correct the upload
-//     recorded, Discard finds nothing. If this write was sent more than once, and the record is exactly what it would
 //     first has set: nothing to tell apart. Import that finds its own record is a success.
-//   - Create finds the id taken, Expire and Abandon find the file deleted, Discard finds
-//     nothing. If this write was sent more than once, and the record is exactly what it would
-//     have made, they report success. A write that was sent once and refused has lost, however
+//   - Create finds the id taken, Expire and Abandon find the file deleted, Correct the upload
+//     recorded, Discard finds nothing. If this write was sent more than once, and the record is
+//     exactly what it would have made, they report success. A write that was sent once and refused has lost, however
 //     the record looks: so of two sweeps that claim a file in the same second, one is told
 //     that it lost.
 //   - If a sweep's answer was lost, and another sweep claimed the file in that same second, both

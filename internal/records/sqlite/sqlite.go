@@ -405,6 +405,8 @@ func (t *Table) Correct(ctx context.Context, id string, known records.Stamp, u r
 			stored_at = CASE WHEN @store THEN coalesce(stored_at, @at) ELSE stored_at END
 		WHERE id = @id AND deleted_at IS NULL AND uploaded_at IS NULL`,
 		append(args, sql.Named("at", string(u.At)), sql.Named("store", u.Store)), checks...)
+}
+
 // Import implements [records.Table].
 func (t *Table) Import(ctx context.Context, r records.Record) error {
 	if err := r.CheckSet(); err != nil {
