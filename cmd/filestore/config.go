@@ -275,6 +275,9 @@ func (a *app) openAWS(ctx context.Context, s settings) (*filestore, error) {
 	if err != nil {
 		return nil, &usageError{err: fmt.Errorf("AWS configuration: %w", err)}
 	}
+	// The other modes (AWS_DEFAULTS_MODE) have the SDK open the connections, which then neither stall nor
+	// keep to a bandwidth.
+	cfg.DefaultsMode = aws.DefaultsModeLegacy
 	var c *client.Client
 	database := dynamodb.NewFromConfig(cfg, func(o *dynamodb.Options) {
 		o.Region, o.BaseEndpoint = s.service(o.Region, o.BaseEndpoint)
