@@ -69,6 +69,9 @@ func TestScript(t *testing.T) {
 			"versitygw": testserver.Versitygw,
 			"minio":     testserver.MinIO,
 		} {
+			if testing.Short() && name == "versitygw" { // it is the local store's server
+				continue
+			}
 			t.Run(name, func(t *testing.T) {
 				b := awsBackend{name: name, s3: start(t), dynamoDB: table}
 				runScripts(t, b, filepath.Join(dir, "aws"), filepath.Join(dir, "every"))

@@ -16,9 +16,13 @@ import (
 
 // Every page of the table is read: all of many expired files are found and removed.
 func TestManyExpired(t *testing.T) {
-	t.Run("20,000 in DynamoDB", func(t *testing.T) {
+	inDynamoDB := 20_000
+	if testing.Short() {
+		inDynamoDB = 2_000
+	}
+	t.Run(fmt.Sprintf("%d in DynamoDB", inDynamoDB), func(t *testing.T) {
 		f := servers{s3: testserver.Versitygw(t), dynamoDB: testserver.Dynalite(t)}.open(t)
-		expireMany(t, f, 20_000, 300, func(n int, record func(i int) records.Record) {
+		expireMany(t, f, inDynamoDB, 300, func(n int, record func(i int) records.Record) {
 			recordstest.Fill(t, f.dynamoAPI, f.tableName, n, func(i int) map[string]types.AttributeValue {
 				return recordstest.Item(record(i))
 			})
