@@ -25,8 +25,8 @@ func newPolicyCmd(a *app) *cobra.Command {
 
   uploader  upload, uploads, store, info, presign put; copy, at the destination
   reader    info, download, presign get; copy of files by their ids, at the source
-  sweeper   expire, index backfill, verify (but for the repair of orphans)
-  admin     every command
+  sweeper   expire, list, stats, index backfill, verify (but for the repair of orphans)
+  admin     every command; delete, init and the rest of index are for it alone
 
 It is for the one bucket and table that are configured. Without --region or AWS_REGION the
 table may be in any region, without --account in any account.

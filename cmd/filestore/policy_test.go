@@ -126,7 +126,10 @@ func upload(t *testing.T, s *site) {
 	s.run(t, exitOK, append([]string{"upload"}, s.files(t, 8)...)...)
 	id := strings.TrimSpace(s.run(t, exitOK, "upload", "-q", small))
 	s.run(t, exitOK, "store", id)
-	s.run(t, exitOK, "info", id)
+	s.run(t, exitOK, "info", "--checksum", id)
+	for range 2 {
+		s.run(t, exitOK, "upload", "--idempotency-key", "report", "--store", small)
+	}
 
 	// A file that changes while it is sent is removed from the bucket again.
 	s.during(t, "PutObject", func() { grow(t, small) })
@@ -149,6 +152,21 @@ func upload(t *testing.T, s *site) {
 	request(t, http.MethodPut, fields[1])
 	s.run(t, exitOK, "store", fields[0])
 	s.run(t, exitNotFound, "store", client.NewID())
+
+	// What broke off is listed and gone on with; of a file that has changed it is removed, and so it is when it
+	// is given up.
+	s.env["HOME"] = t.TempDir() // where it is remembered
+	s.interrupt(t, "UploadPart", "upload", "--resume", large)
+	if begun := s.run(t, exitOK, "uploads"); !strings.Contains(begun, "large.bin") {
+		t.Errorf("uploads does not list what broke off:\n%s", begun)
+	}
+	s.run(t, exitOK, "upload", "--resume", large)
+	s.interrupt(t, "UploadPart", "upload", "--resume", large)
+	grow(t, large)
+	s.run(t, exitOK, "upload", "--resume", large)
+	s.interrupt(t, "UploadPart", "upload", "--resume", large)
+	s.run(t, exitOK, "uploads", "abort", "--older-than", "24h")
+	s.run(t, exitOK, append([]string{"uploads", "abort"}, strings.Fields(s.run(t, exitOK, "uploads", "-q"))...)...)
 
 	// To copy files here takes no more: new ones, those that have been stored or deleted since, and what a
 	// copy that was killed has left.
@@ -173,10 +191,15 @@ func upload(t *testing.T, s *site) {
 func read(t *testing.T, s *site) {
 	small := s.stored(t, 10)
 	request(t, http.MethodGet, strings.TrimSpace(s.run(t, exitOK, "presign", "get", "--url", small)))
-	s.run(t, exitOK, "info", small)
 	dir := t.TempDir()
-	files := []string{small, s.stored(t, 17<<20), s.composite(t)}
+	large := s.stored(t, 17<<20)
+	files := []string{small, large, s.composite(t)}
+	s.run(t, exitOK, append([]string{"info", "--checksum"}, files...)...)
 	s.run(t, exitOK, append([]string{"download", "-d", dir}, files...)...)
+	s.env["HOME"] = t.TempDir() // where it is remembered how far a download is
+	resumed := t.TempDir()
+	s.interrupt(t, "GetObject", "download", "--resume", "-d", resumed, large)
+	s.run(t, exitOK, "download", "--resume", "-d", resumed, large)
 	other := s.another(t)
 	s.run(t, exitOK, append([]string{
 		"copy", "--to-bucket", other.bucket, "--to-table", other.table, "--to-profile", "owner", "--to-endpoint-url", other.front,
@@ -202,8 +225,9 @@ func sweep(t *testing.T, s *site) {
 
 	s.temporary(t)
 	s.run(t, exitOK, "index", "backfill")
+	s.run(t, exitOK, "expire", "--full")
 
-	// Somebody is faster.
+	// Somebody is faster. Nothing else is due, so that the request is about this file.
 	id := s.temporary(t)
 	s.during(t, "UpdateItem", func() {
 		if _, err := s.dynamoAPI.DeleteItem(t.Context(), &dynamodb.DeleteItemInput{
@@ -214,12 +238,33 @@ func sweep(t *testing.T, s *site) {
 	})
 	s.run(t, exitOK, "expire")
 
-	// What is there is read, and a file whose object is gone is found.
+	s.run(t, exitOK, "list")
+	s.run(t, exitOK, "list", "--sort", "size:desc", "--limit", "2")
+	s.run(t, exitOK, "stats")
+
+	// What is there is read, by whatever checksum it has.
 	s.stored(t, 10)
+	s.composite(t)
 	s.run(t, exitOK, "verify", "--deep")
+
+	// Of everything that is repaired, but orphans: those are for administrators. Uploads that are stale by a day
+	// can't be made here; expire aborts uploads by the same requests.
 	s.remove(t, s.temporary(t))
-	s.run(t, exitPartial, "verify")
-	s.run(t, exitOK, "verify", "--fix", "all")
+	s.placeholder(t)
+	s.put(t, s.placeholder(t))
+	s.put(t, s.record(t, records.Record{UploadedAt: s.ago(48 * time.Hour), DeletedAt: s.ago(24 * time.Hour)}))
+	s.put(t, s.record(t, records.Record{UploadedAt: s.ago(48 * time.Hour), Size: 5}))
+	classes := []client.Class{
+		client.ClassMissing, client.ClassNeverUploaded, client.ClassUnrecorded, client.ClassUndeleted, client.ClassDiffers,
+	}
+	s.awaitFindings(t, classes...)
+	// The object of the file that was removed above is an orphan, and stays.
+	repaired := s.run(t, exitPartial, "verify", "--grace", "1s", "--fix", "all")
+	for _, class := range classes {
+		if !strings.Contains(repaired, "\t"+string(class)+"\t") {
+			t.Errorf("verify has repaired nothing that is %s:\n%s", class, repaired)
+		}
+	}
 }
 
 // administer does what nobody else may do.
@@ -227,6 +272,12 @@ func administer(t *testing.T, s *site) {
 	s.run(t, exitOK, "delete", s.stored(t, 10))
 	s.run(t, exitOK, "delete", s.stored(t, 10), s.stored(t, 10))
 	s.run(t, exitOK, "init")
+	s.put(t, client.NewID())
+	s.awaitFindings(t, client.ClassOrphan)
+	s.run(t, exitOK, "verify", "--grace", "1s", "--fix", "orphan")
+	other := s.another(t)
+	s.stored(t, 10)
+	s.run(t, exitOK, "copy", "--to-bucket", other.bucket, "--to-table", other.table, "--to-profile", "owner", "--to-endpoint-url", other.front)
 
 	// Where nothing is there yet, and the server knows every part.
 	account := newAccount(t)
@@ -234,7 +285,9 @@ func administer(t *testing.T, s *site) {
 	s.recorders = append(s.recorders, s.s3, s.dynamoDB)
 	env := maps.Clone(s.env)
 	env["AWS_ENDPOINT_URL_S3"], env["AWS_ENDPOINT_URL_DYNAMODB"] = s.s3.Start(t), s.dynamoDB.Start(t)
-	for _, args := range [][]string{{"init"}, {"index", "create", "--wait=false"}} {
+	for _, args := range [][]string{
+		{"init"}, {"index", "create", "--wait=false"}, {"index", "status"}, {"index", "drop"}, {"init", "--index"},
+	} {
 		if r := runInAccount(t.Context(), t, env, args...); r.status != exitOK {
 			t.Fatalf("%s: exit status %d\n%s", args, r.status, r.stderr)
 		}
@@ -346,6 +399,31 @@ func (s *site) run(t *testing.T, status int, args ...string) string {
 		t.Fatalf("filestore %s: exit status %d, want %d\n%s%s", strings.Join(args, " "), r.status, status, r.stdout, r.stderr)
 	}
 	return r.stdout
+}
+
+// interrupt interrupts the program during the first request of that operation.
+func (s *site) interrupt(t *testing.T, operation string, args ...string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	s.during(t, operation, cancel)
+	if r := runInAccount(ctx, t, s.env, args...); r.status != exitInterrupted {
+		t.Fatalf("filestore %s: exit status %d after an interrupt\n%s", strings.Join(args, " "), r.status, r.stderr)
+	}
+}
+
+// awaitFindings runs verify until it finds something of all these classes: what has just been made is too
+// young for it.
+func (s *site) awaitFindings(t *testing.T, classes ...client.Class) {
+	t.Helper()
+	var r ran
+	for begun := time.Now(); time.Since(begun) < time.Minute; {
+		r = runInAccount(t.Context(), t, s.env, "verify", "--grace", "1s")
+		if !slices.ContainsFunc(classes, func(c client.Class) bool { return !strings.Contains(r.stdout, "\t"+string(c)+"\t") }) {
+			return
+		}
+	}
+	t.Fatalf("verify does not find all of %q: exit status %d\n%s%s", classes, r.status, r.stdout, r.stderr)
 }
 
 // during has f called once, while the next request of that operation is under way.
@@ -558,10 +636,16 @@ func (s *site) composite(t *testing.T) string {
 func (s *site) temporary(t *testing.T) string {
 	t.Helper()
 	id := s.record(t, records.Record{UploadedAt: s.ago(48 * time.Hour)})
+	s.put(t, id)
+	return id
+}
+
+// put makes an empty object.
+func (s *site) put(t *testing.T, id string) {
+	t.Helper()
 	if _, err := s.api.PutObject(t.Context(), &s3.PutObjectInput{Bucket: &s.bucket, Key: &id}); err != nil {
 		t.Fatal(err)
 	}
-	return id
 }
 
 // placeholder makes a placeholder, long due.

@@ -83,7 +83,7 @@ func operations() []operation {
 		{S3, "ListMultipartUploads", one("s3:ListBucketMultipartUploads", theBucket), []Role{Uploader, Sweeper}},
 		{S3, "HeadObject", read(), []Role{Uploader, Reader, Sweeper}},
 		{S3, "GetObject", read(), []Role{Reader, Sweeper}}, // verify --deep
-		{S3, "GetObjectAttributes", read(grant{"s3:GetObjectAttributes", theObjects}), []Role{Reader}},
+		{S3, "GetObjectAttributes", read(grant{"s3:GetObjectAttributes", theObjects}), []Role{Reader, Sweeper}},
 		{S3, "DeleteObject", one("s3:DeleteObject", theObjects), []Role{Uploader, Sweeper}}, // uploads are undone
 		{S3, "DeleteObjects", one("s3:DeleteObject", theObjects), []Role{Sweeper}},
 

@@ -14,14 +14,15 @@ type Role string
 
 // The roles. Each has a policy of its own; who is in two has both.
 const (
-	// Uploader uploads and stores: upload, store, info, presign put. That a file which others
+	// Uploader uploads and stores: upload, uploads, store, info, presign put, and copy at the destination. That a file which others
 	// have uploaded can be stored, it must be able to read the objects too.
 	Uploader Role = "uploader"
-	// Reader reads: info, download, presign get.
+	// Reader reads: info, download, presign get, and copy by ids at the source.
 	Reader Role = "reader"
-	// Sweeper runs expire and verify, but for the repair of orphans.
+	// Sweeper runs what reads the whole table: expire, list, stats, index backfill, and verify, but for the
+	// repair of orphans.
 	Sweeper Role = "sweeper"
-	// Admin runs every command, delete and init among them.
+	// Admin runs every command. Nobody else runs delete, init, and index but for its backfill.
 	Admin Role = "admin"
 )
 
