@@ -688,7 +688,7 @@ func testCopySourceChanges(t *testing.T, from, to *filestore) {
 }
 
 func testCopyTogether(t *testing.T, from, to *filestore) {
-	from.everything(t)
+	ids := from.everything(t)
 	var running sync.WaitGroup
 	for range 3 {
 		running.Go(func() {
@@ -701,6 +701,13 @@ func testCopyTogether(t *testing.T, from, to *filestore) {
 		})
 	}
 	running.Wait()
+	// A copy that takes up what another has begun aborts its multipart uploads at the end. Where a part comes
+	// in at that moment, versitygw may keep the upload; a sweep a day later takes it away.
+	for _, id := range ids {
+		if err := to.Transfer.AbortUploads(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+	}
 	wantEqual(t, from, to)
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +32,15 @@ const (
 // DefaultStallTimeout is how long a connection may move no byte before it is given up.
 const DefaultStallTimeout = 60 * time.Second
 
+// HTTPOption changes what [HTTPClient] does.
+type HTTPOption func(*httpOptions)
+
+type httpOptions struct{ alwaysKernel bool }
+
+// AlwaysByKernel has the kernel copy the bodies of uploads also to servers on this machine, where that
+// is slower; for tests.
+func AlwaysByKernel() HTTPOption { return func(o *httpOptions) { o.alwaysKernel = true } }
+
 // DialFunc opens a connection, as net.Dialer.DialContext does.
 type DialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
@@ -40,17 +50,23 @@ type DialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 //
 // HTTP/2 would put all transfers on one connection and was measured at a fraction of the speed
 // (docs/performance.md); bodies are not compressed, so that their length is known.
-func HTTPClient(stall time.Duration, dial DialFunc) *awshttp.BuildableClient {
+func HTTPClient(stall time.Duration, dial DialFunc, options ...HTTPOption) *awshttp.BuildableClient {
+	var o httpOptions
+	for _, option := range options {
+		option(&o)
+	}
 	if dial == nil {
 		dial = (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext
 	}
+	buffers := newBuffers()
 	return awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
 		t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := dial(ctx, network, addr)
 			if err != nil {
 				return nil, err
 			}
-			return &watchedConn{Conn: conn, stall: stall}, nil
+			tcp, isTCP := conn.(*net.TCPConn)
+			return &watchedConn{Conn: conn, stall: stall, buffers: buffers, kernel: isTCP && (o.alwaysKernel || !isLoopback(tcp))}, nil
 		}
 		t.MaxIdleConns = 1024
 		t.MaxIdleConnsPerHost = 256
@@ -81,6 +97,8 @@ func HTTPClient(stall time.Duration, dial DialFunc) *awshttp.BuildableClient {
 type watchedConn struct {
 	net.Conn
 	stall   time.Duration
+	buffers *sync.Pool            // see newBuffers
+	kernel  bool                  // whether the kernel copies bodies from their files
 	renewed time.Time             // when the deadlines were set last, by the one goroutine that writes
 	stalled atomic.Pointer[error] // the timeout, once there was one
 }
@@ -122,12 +140,12 @@ const piece = 256 << 10
 func (c *watchedConn) ReadFrom(r io.Reader) (int64, error) {
 	limited, _ := r.(*io.LimitedReader) // as net/http bounds a body
 	tcp, isTCP := c.Conn.(*net.TCPConn)
-	if limited == nil || !isTCP {
-		return io.Copy(struct{ io.Writer }{c}, r)
+	if limited == nil || !isTCP || !c.kernel {
+		return c.copyFrom(r)
 	}
 	body, ok := limited.R.(*transfer.FileBody)
 	if !ok {
-		return io.Copy(struct{ io.Writer }{c}, r)
+		return c.copyFrom(r)
 	}
 	var written int64
 	for limited.N > 0 {
@@ -145,6 +163,20 @@ func (c *watchedConn) ReadFrom(r io.Reader) (int64, error) {
 		}
 	}
 	return written, nil
+}
+
+// copyFrom copies a body through memory, in larger pieces than the 32 KiB of net/http.
+func (c *watchedConn) copyFrom(r io.Reader) (int64, error) {
+	buf := c.buffers.Get().(*[]byte) //nolint:forcetypeassert // see newBuffers
+	defer c.buffers.Put(buf)
+	return io.CopyBuffer(struct{ io.Writer }{c}, struct{ io.Reader }{r}, *buf)
+}
+
+// isLoopback reports whether the server is on this machine. Then what was copied through memory, and is in the
+// processor's cache, is cheaper for the server to receive than the kernel's copying was for us.
+func isLoopback(c *net.TCPConn) bool {
+	addr, ok := c.RemoteAddr().(*net.TCPAddr)
+	return ok && addr.IP.IsLoopback()
 }
 
 func (c *watchedConn) Write(p []byte) (int, error) {

@@ -21,7 +21,7 @@ const burst = 128 << 10
 // time of an upload (docs/performance.md). A connection through a proxy is as before.
 func inBursts(c *awshttp.BuildableClient) *awshttp.BuildableClient {
 	transport := c.GetTransport() // with the dialer and the certificates as they were configured
-	buffers := &sync.Pool{New: func() any { b := make([]byte, burst); return &b }}
+	buffers := newBuffers()
 	return c.WithTransportOptions(func(t *http.Transport) {
 		t.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := transport.DialContext(ctx, network, addr)
@@ -55,6 +55,11 @@ func inBursts(c *awshttp.BuildableClient) *awshttp.BuildableClient {
 	})
 }
 
+// newBuffers returns buffers for bodies, *[]byte of one burst each.
+func newBuffers() *sync.Pool {
+	return &sync.Pool{New: func() any { b := make([]byte, burst); return &b }}
+}
+
 // burstConn is a TLS connection whose records go in bursts. Only one goroutine may write.
 type burstConn struct {
 	*tls.Conn
@@ -86,7 +91,7 @@ func (c *burstConn) Close() error {
 
 // ReadFrom implements [io.ReaderFrom]. Without it net/http would read 32 KiB at a time.
 func (c *burstConn) ReadFrom(r io.Reader) (int64, error) {
-	buf := c.buffers.Get().(*[]byte) //nolint:forcetypeassert // see inBursts
+	buf := c.buffers.Get().(*[]byte) //nolint:forcetypeassert // see newBuffers
 	defer c.buffers.Put(buf)
 	return io.CopyBuffer(struct{ io.Writer }{c}, r, *buf)
 }

@@ -75,7 +75,7 @@ func TestSlowFileBody(t *testing.T) {
 				err = conn.(*net.TCPConn).SetWriteBuffer(16 << 10)
 			}
 			return conn, err
-		}),
+		}, client.AlwaysByKernel()),
 		Credentials: credentials.NewStaticCredentialsProvider("key", "secret", ""),
 	}, func(o *s3.Options) { o.BaseEndpoint = &server.URL })}.engine()
 	e.Attempts = 1

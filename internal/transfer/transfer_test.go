@@ -67,7 +67,7 @@ func patience(s testserver.S3, endpoint string, hangs bool) api {
 func newImpatientClient(s testserver.S3, endpoint string, stall time.Duration) api {
 	return api{client.NewS3(aws.Config{
 		Region:      s.Region,
-		HTTPClient:  client.HTTPClient(stall, nil),
+		HTTPClient:  client.HTTPClient(stall, nil, client.AlwaysByKernel()),
 		Credentials: credentials.NewStaticCredentialsProvider(s.AccessKey, s.SecretKey, ""),
 	}, func(o *s3.Options) {
 		o.BaseEndpoint = &endpoint
