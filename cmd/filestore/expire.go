@@ -121,22 +121,7 @@ func sweepStore(ctx context.Context, a *app, opts *expireOptions, run *sweepRun)
 	run.summary, err = store.Expire(ctx, client.ExpireOptions{
 		OlderThan: time.Duration(opts.olderThan), DryRun: opts.dryRun, Max: opts.max, MaxDuration: time.Duration(opts.maxDuration),
 		Full: opts.full, Segments: opts.scan.segments, Reads: run.reads, Writes: run.writes,
-		Report: func(s client.Swept) {
-			if s.Err != nil {
-				t.fail(s.Err)
-				a.out.fail(s.ID, "", s.Err)
-				return
-			}
-			t.ok()
-			if s.Action == client.ActionClean || !a.flags.json && !opts.dryRun || a.flags.quiet {
-				return
-			}
-			a.out.add(result{
-				id:    s.ID,
-				cells: []cell{text(s.ID), text(s.Name), text(string(s.Action))},
-				json:  sweptJSON{ID: s.ID, Name: s.Name, Action: s.Action, DryRun: opts.dryRun},
-			})
-		},
+		Report: a.sweptReport(&t, opts.dryRun),
 	})
 	summary := run.summary
 	run.whole = err == nil && !summary.Unfinished
@@ -146,9 +131,7 @@ func sweepStore(ctx context.Context, a *app, opts *expireOptions, run *sweepRun)
 	if summary.Unindexed != nil {
 		a.remark(subject{}, "all records were read, since the index of those that are pending can't be: %s", describe(summary.Unindexed))
 	}
-	if summary.Unreadable > 0 {
-		a.message("warning", "%s left alone, since their ids or times can't be read", plural(summary.Unreadable, "record was", "records were"))
-	}
+	a.warnUnreadable(summary.Unreadable)
 	if err != nil {
 		return err
 	}
@@ -177,6 +160,33 @@ func sweepStore(ctx context.Context, a *app, opts *expireOptions, run *sweepRun)
 		return errors.Join(t.result(), &unfinishedError{time.Duration(opts.maxDuration)})
 	}
 	return t.result()
+}
+
+// sweptReport returns what counts and prints the files of a sweep, or of a backfill.
+func (a *app) sweptReport(t *tally, dryRun bool) func(client.Swept) {
+	return func(s client.Swept) {
+		if s.Err != nil {
+			t.fail(s.Err)
+			a.out.fail(s.ID, "", s.Err)
+			return
+		}
+		t.ok()
+		if s.Action == client.ActionClean || !a.flags.json && !dryRun || a.flags.quiet {
+			return
+		}
+		a.out.add(result{
+			id:    s.ID,
+			cells: []cell{text(s.ID), text(s.Name), text(string(s.Action))},
+			json:  sweptJSON{ID: s.ID, Name: s.Name, Action: s.Action, DryRun: dryRun},
+		})
+	}
+}
+
+// warnUnreadable tells of records that were met and left alone.
+func (a *app) warnUnreadable(n int) {
+	if n > 0 {
+		a.message("warning", "%s left alone, since their ids or times can't be read", plural(n, "record was", "records were"))
+	}
 }
 
 // attrs are the numbers of a run, for a log.

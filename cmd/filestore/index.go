@@ -219,26 +219,9 @@ func runIndexBackfill(ctx context.Context, a *app, opts *indexBackfillOptions) (
 	var t tally
 	summary, err := fs.Backfill(ctx, client.BackfillOptions{
 		DryRun: opts.dryRun, Segments: opts.scan.segments, Reads: reads, Writes: writes,
-		Report: func(s client.Swept) {
-			if s.Err != nil {
-				t.fail(s.Err)
-				a.out.fail(s.ID, "", s.Err)
-				return
-			}
-			t.ok()
-			if !a.flags.json && !opts.dryRun || a.flags.quiet {
-				return
-			}
-			a.out.add(result{
-				id:    s.ID,
-				cells: []cell{text(s.ID), text(s.Name), text(string(s.Action))},
-				json:  sweptJSON{ID: s.ID, Name: s.Name, Action: s.Action, DryRun: opts.dryRun},
-			})
-		},
+		Report: a.sweptReport(&t, opts.dryRun),
 	})
-	if summary.Unreadable > 0 {
-		a.message("warning", "%s left alone, since their ids or times can't be read", plural(summary.Unreadable, "record was", "records were"))
-	}
+	a.warnUnreadable(summary.Unreadable)
 	if err != nil {
 		return err
 	}

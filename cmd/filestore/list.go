@@ -146,26 +146,17 @@ type stateList []records.State
 
 // Set implements pflag.Value. The flag may be repeated.
 func (l *stateList) Set(s string) error {
-	all := []records.State{records.Placeholder, records.Temporary, records.Stored, records.Deleted}
 	for name := range strings.SplitSeq(s, ",") {
 		state := records.State(name)
-		if !slices.Contains(all, state) {
+		if !slices.Contains(statesInOrder(), state) {
 			return fmt.Errorf("%q is none of placeholder, temporary, stored, deleted", name)
 		}
-		if !slices.Contains(*l, state) {
-			*l = append(*l, state)
-		}
+		*l = addNew(*l, state)
 	}
 	return nil
 }
 
-func (l *stateList) String() string {
-	names := make([]string, len(*l))
-	for i, s := range *l {
-		names[i] = string(s)
-	}
-	return strings.Join(names, ",")
-}
+func (l *stateList) String() string { return joinNames(*l, ",") }
 
 // Type implements pflag.Value.
 func (l *stateList) Type() string { return "states" }

@@ -6,7 +6,6 @@ import (
 	"math"
 	"strconv"
 	"sync"
-	"time"
 
 	"github.com/spf13/pflag"
 
@@ -99,16 +98,7 @@ func (a *app) showEvery(ctx context.Context, describe func() string) (stop func(
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	running.Go(func() {
-		ticker := time.NewTicker(plainInterval)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-ticker.C:
-				a.message("progress", "%s", describe())
-			}
-		}
+		every(ctx, plainInterval, func() { a.message("progress", "%s", describe()) })
 	})
 	return func() {
 		cancel()

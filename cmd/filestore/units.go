@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -200,4 +201,23 @@ func thousandsOf(n int64, one, many string) string {
 		return "1 " + one
 	}
 	return thousands(strconv.FormatInt(n, 10)) + " " + many
+}
+
+// addNew appends what is not in the list yet, for a flag that may be repeated.
+func addNew[S ~[]E, E comparable](list S, all ...E) S {
+	for _, e := range all {
+		if !slices.Contains(list, e) {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+// joinNames is a list of names as a text.
+func joinNames[S ~[]E, E ~string](list S, separator string) string {
+	names := make([]string, len(list))
+	for i, name := range list {
+		names[i] = string(name)
+	}
+	return strings.Join(names, separator)
 }

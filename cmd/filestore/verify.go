@@ -316,40 +316,25 @@ func (l *classList) Set(s string) error {
 		var classes []client.Class
 		switch class := client.Class(name); {
 		case name == "all":
-			classes = slices.DeleteFunc(client.Classes(), func(c client.Class) bool { return c.Repair() == "" || c == client.ClassOrphan })
+			classes = slices.DeleteFunc(repairable(), func(c client.Class) bool { return c == client.ClassOrphan })
 		case !slices.Contains(client.Classes(), class):
-			return fmt.Errorf("%q is none of %s, all", name, strings.Join(repairable(), ", "))
+			return fmt.Errorf("%q is none of %s, all", name, joinNames(repairable(), ", "))
 		case class.Repair() == "":
 			return fmt.Errorf("what is %s can't be repaired", name)
 		default:
 			classes = []client.Class{class}
 		}
-		for _, class := range classes {
-			if !slices.Contains(*l, class) {
-				*l = append(*l, class)
-			}
-		}
+		*l = addNew(*l, classes...)
 	}
 	return nil
 }
 
-func repairable() []string {
-	var names []string
-	for _, class := range client.Classes() {
-		if class.Repair() != "" {
-			names = append(names, string(class))
-		}
-	}
-	return names
+// repairable returns the classes that can be repaired.
+func repairable() []client.Class {
+	return slices.DeleteFunc(client.Classes(), func(c client.Class) bool { return c.Repair() == "" })
 }
 
-func (l *classList) String() string {
-	names := make([]string, len(*l))
-	for i, class := range *l {
-		names[i] = string(class)
-	}
-	return strings.Join(names, ",")
-}
+func (l *classList) String() string { return joinNames(*l, ",") }
 
 // Type implements pflag.Value.
 func (l *classList) Type() string { return "classes" }

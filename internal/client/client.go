@@ -115,31 +115,14 @@ func inOrder[T, R any](ctx context.Context, items iter.Seq[T], limit int, f func
 			result chan R
 		}
 		queue := make(chan chan R, 4*limit)
-		jobs := make(chan job)
-		work := func(j job) {
-			for ok := true; ok; j, ok = <-jobs {
-				j.result <- f(ctx, j.item)
-			}
-		}
 		running.Go(func() {
 			defer close(queue)
-			defer close(jobs)
-			workers := 0
+			workers := newWorkers(limit, func(j job) { j.result <- f(ctx, j.item) })
+			defer workers.wait()
 			for item := range items {
 				j := job{item, make(chan R, 1)}
 				queue <- j.result
-				// Workers go on with the next item, since their stacks have grown to what a call of the SDK
-				// takes; there are no more of them than are of use.
-				select {
-				case jobs <- j:
-				default:
-					if workers == limit {
-						jobs <- j
-						continue
-					}
-					workers++
-					running.Go(func() { work(j) })
-				}
+				workers.do(j)
 			}
 		})
 		// However the caller stops, the rest is gone through.
@@ -155,6 +138,44 @@ func inOrder[T, R any](ctx context.Context, items iter.Seq[T], limit int, f func
 			}
 		}
 	}
+}
+
+// workers call f for what they are given, up to so many at once.
+type workers[T any] struct {
+	most, begun int
+	f           func(T)
+	jobs        chan T
+	running     sync.WaitGroup
+}
+
+func newWorkers[T any](most int, f func(T)) *workers[T] {
+	return &workers[T]{most: most, f: f, jobs: make(chan T)}
+}
+
+// do has f called with job, as soon as a worker is free. A worker goes on with the next job, since its
+// stack has grown to what a call of the SDK takes; there are no more of them than are of use.
+func (w *workers[T]) do(job T) {
+	select {
+	case w.jobs <- job:
+		return
+	default:
+	}
+	if w.begun == w.most {
+		w.jobs <- job
+		return
+	}
+	w.begun++
+	w.running.Go(func() {
+		for ok := true; ok; job, ok = <-w.jobs {
+			w.f(job)
+		}
+	})
+}
+
+// wait returns when all is done.
+func (w *workers[T]) wait() {
+	close(w.jobs)
+	w.running.Wait()
 }
 
 // unique returns ids without repetitions, in the order of their first appearance.

@@ -563,44 +563,6 @@ func (s *sweep) takeUploads(id string) bool {
 	return ok
 }
 
-// workers call f for what they are given, up to so many at once.
-type workers[T any] struct {
-	most, begun int
-	f           func(T)
-	jobs        chan T
-	running     sync.WaitGroup
-}
-
-func newWorkers[T any](most int, f func(T)) *workers[T] {
-	return &workers[T]{most: most, f: f, jobs: make(chan T)}
-}
-
-// do has f called with job, as soon as a worker is free. A worker goes on with the next job, since its
-// stack has grown to what a call of the SDK takes; there are no more of them than are of use.
-func (w *workers[T]) do(job T) {
-	select {
-	case w.jobs <- job:
-		return
-	default:
-	}
-	if w.begun == w.most {
-		w.jobs <- job
-		return
-	}
-	w.begun++
-	w.running.Go(func() {
-		for ok := true; ok; job, ok = <-w.jobs {
-			w.f(job)
-		}
-	})
-}
-
-// wait returns when all is done.
-func (w *workers[T]) wait() {
-	close(w.jobs)
-	w.running.Wait()
-}
-
 // action tells what is due for r, "" for nothing.
 func (s *sweep) action(r records.Record) Action {
 	if !ValidID(r.ID) {
@@ -715,25 +677,11 @@ func (s *sweep) neverUploaded(ctx context.Context, id string) (Action, error) {
 // the sweep must not take its record away.
 func (s *sweep) inProgress(ctx context.Context, id string) (bool, error) {
 	for _, u := range s.uploadsOf(id) {
-		latest := aws.ToTime(u.Initiated)
-		pages := s3.NewListPartsPaginator(s.client.S3, &s3.ListPartsInput{
-			Bucket: &s.client.Bucket, Key: &id, UploadId: u.UploadId,
-		})
-		for pages.HasMorePages() {
-			page, err := pages.NextPage(ctx)
-			if transfer.IsNoSuchUpload(err) {
-				break
-			}
-			if err != nil {
-				return false, err
-			}
-			for _, p := range page.Parts {
-				if t := aws.ToTime(p.LastModified); t.After(latest) {
-					latest = t
-				}
-			}
+		_, latest, err := s.client.Transfer.PartsOf(ctx, id, aws.ToString(u.UploadId))
+		if err != nil && !errors.Is(err, transfer.ErrUploadGone) {
+			return false, err
 		}
-		if !latest.Before(s.abandonBefore) {
+		if !latest.Before(s.abandonBefore) || !aws.ToTime(u.Initiated).Before(s.abandonBefore) {
 			return true, nil
 		}
 	}
@@ -747,7 +695,7 @@ func (s *sweep) listUploads(ctx context.Context) error {
 	for pages.HasMorePages() && !s.timeOver() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
-			if isNotImplemented(err) || ReasonOf(err) == Permission {
+			if isUnlisted(err) {
 				s.summary.Unlisted = err
 				return nil
 			}

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -58,15 +57,18 @@ func HTTPClient(stall time.Duration, dial DialFunc, options ...HTTPOption) *awsh
 	if dial == nil {
 		dial = (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext
 	}
-	buffers := newBuffers()
+	buffers := new(bodyBuffers)
 	return awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
 		t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := dial(ctx, network, addr)
 			if err != nil {
 				return nil, err
 			}
-			tcp, isTCP := conn.(*net.TCPConn)
-			return &watchedConn{Conn: conn, stall: stall, buffers: buffers, kernel: isTCP && (o.alwaysKernel || !isLoopback(tcp))}, nil
+			watched := &watchedConn{Conn: conn, stall: stall, buffers: buffers}
+			if tcp, ok := conn.(*net.TCPConn); ok && (o.alwaysKernel || !isLoopback(tcp)) {
+				watched.kernel = tcp
+			}
+			return watched, nil
 		}
 		t.MaxIdleConns = 1024
 		t.MaxIdleConnsPerHost = 256
@@ -97,8 +99,8 @@ func HTTPClient(stall time.Duration, dial DialFunc, options ...HTTPOption) *awsh
 type watchedConn struct {
 	net.Conn
 	stall   time.Duration
-	buffers *sync.Pool            // see newBuffers
-	kernel  bool                  // whether the kernel copies bodies from their files
+	buffers *bodyBuffers
+	kernel  *net.TCPConn          // the same connection, where the kernel copies bodies from their files; else nil
 	renewed time.Time             // when the deadlines were set last, by the one goroutine that writes
 	stalled atomic.Pointer[error] // the timeout, once there was one
 }
@@ -138,21 +140,20 @@ const piece = 256 << 10
 
 // ReadFrom has the kernel copy what is the body of an upload (see [transfer.FileBody]).
 func (c *watchedConn) ReadFrom(r io.Reader) (int64, error) {
-	limited, _ := r.(*io.LimitedReader) // as net/http bounds a body
-	tcp, isTCP := c.Conn.(*net.TCPConn)
-	if limited == nil || !isTCP || !c.kernel {
-		return c.copyFrom(r)
+	limited, ok := r.(*io.LimitedReader) // as net/http bounds a body
+	if !ok || c.kernel == nil {
+		return c.buffers.copy(c, r)
 	}
 	body, ok := limited.R.(*transfer.FileBody)
 	if !ok {
-		return c.copyFrom(r)
+		return c.buffers.copy(c, r)
 	}
 	var written int64
 	for limited.N > 0 {
 		if err := c.renew(); err != nil {
 			return written, c.why(err)
 		}
-		n, err := body.Next(min(piece, limited.N), tcp.ReadFrom)
+		n, err := body.Next(min(piece, limited.N), c.kernel.ReadFrom)
 		written += n
 		limited.N -= n
 		if isSlow(n, err) {
@@ -163,13 +164,6 @@ func (c *watchedConn) ReadFrom(r io.Reader) (int64, error) {
 		}
 	}
 	return written, nil
-}
-
-// copyFrom copies a body through memory, in larger pieces than the 32 KiB of net/http.
-func (c *watchedConn) copyFrom(r io.Reader) (int64, error) {
-	buf := c.buffers.Get().(*[]byte) //nolint:forcetypeassert // see newBuffers
-	defer c.buffers.Put(buf)
-	return io.CopyBuffer(struct{ io.Writer }{c}, struct{ io.Reader }{r}, *buf)
 }
 
 // isLoopback reports whether the server is on this machine. Then what was copied through memory, and is in the

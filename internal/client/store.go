@@ -49,18 +49,26 @@ func (c *Client) store(ctx context.Context, id string) (records.Record, error) {
 
 // head asks the bucket what is known of an upload. found is false where there is no object.
 func (c *Client) head(ctx context.Context, id string) (upload records.Upload, found bool, err error) {
-	out, err := c.S3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &c.Bucket, Key: &id})
-	if isMissing(err) {
-		return records.Upload{}, false, nil
-	}
-	if err != nil {
+	object, err := c.object(ctx, id)
+	if object == nil || err != nil {
 		return records.Upload{}, false, err
 	}
-	return records.Upload{
-		At:   records.At(aws.ToTime(out.LastModified)),
-		Type: baseType(aws.ToString(out.ContentType)),
-		Size: aws.ToInt64(out.ContentLength),
-	}, true, nil
+	return records.Upload{At: records.At(object.Modified), Type: object.Type, Size: object.Size}, true, nil
+}
+
+// object asks for the object of id; nil: there is none.
+func (c *Client) object(ctx context.Context, id string) (*FoundObject, error) {
+	out, err := c.S3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &c.Bucket, Key: &id})
+	if isMissing(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &FoundObject{
+		Size: aws.ToInt64(out.ContentLength), Type: baseType(aws.ToString(out.ContentType)),
+		Modified: aws.ToTime(out.LastModified), ETag: aws.ToString(out.ETag),
+	}, nil
 }
 
 // explain turns the refusal of a transition into what the user should know.

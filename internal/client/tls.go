@@ -21,7 +21,7 @@ const burst = 128 << 10
 // time of an upload (docs/performance.md). A connection through a proxy is as before.
 func inBursts(c *awshttp.BuildableClient) *awshttp.BuildableClient {
 	transport := c.GetTransport() // with the dialer and the certificates as they were configured
-	buffers := newBuffers()
+	buffers := new(bodyBuffers)
 	return c.WithTransportOptions(func(t *http.Transport) {
 		t.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := transport.DialContext(ctx, network, addr)
@@ -55,16 +55,25 @@ func inBursts(c *awshttp.BuildableClient) *awshttp.BuildableClient {
 	})
 }
 
-// newBuffers returns buffers for bodies, *[]byte of one burst each.
-func newBuffers() *sync.Pool {
-	return &sync.Pool{New: func() any { b := make([]byte, burst); return &b }}
+// bodyBuffers are buffers through which bodies are copied.
+type bodyBuffers struct{ pool sync.Pool } // of *[]byte, one burst each
+
+// copy copies all of r, a burst at a time. Package net/http by itself takes 32 KiB.
+func (b *bodyBuffers) copy(w io.Writer, r io.Reader) (int64, error) {
+	buf, ok := b.pool.Get().(*[]byte)
+	if !ok {
+		buf = new(make([]byte, burst))
+	}
+	defer b.pool.Put(buf)
+	// Neither by the writer's ReadFrom, which is what calls this, nor by the reader's WriteTo.
+	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, *buf)
 }
 
 // burstConn is a TLS connection whose records go in bursts. Only one goroutine may write.
 type burstConn struct {
 	*tls.Conn
 	records *recordGatherer
-	buffers *sync.Pool  // of *[]byte, one burst each
+	buffers *bodyBuffers
 	writing atomic.Bool // package crypto/tls knows of it only while it encrypts
 }
 
@@ -89,12 +98,8 @@ func (c *burstConn) Close() error {
 	return c.Conn.Close()
 }
 
-// ReadFrom implements [io.ReaderFrom]. Without it net/http would read 32 KiB at a time.
-func (c *burstConn) ReadFrom(r io.Reader) (int64, error) {
-	buf := c.buffers.Get().(*[]byte) //nolint:forcetypeassert // see newBuffers
-	defer c.buffers.Put(buf)
-	return io.CopyBuffer(struct{ io.Writer }{c}, r, *buf)
-}
+// ReadFrom implements [io.ReaderFrom].
+func (c *burstConn) ReadFrom(r io.Reader) (int64, error) { return c.buffers.copy(c, r) }
 
 // recordGatherer keeps what is written to it between gather and send, and sends it together. What TLS
 // writes by itself at other times goes at once.

@@ -78,6 +78,10 @@ func (c *Client) uploadPages(ctx context.Context, id string) iter.Seq2[[]types.M
 	}
 }
 
+// isUnlisted reports whether multipart uploads can't be listed: the server does not know how, or the role
+// may not.
+func isUnlisted(err error) bool { return isNotImplemented(err) || ReasonOf(err) == Permission }
+
 // halfDone looks at each upload of a page. Those that have ended meanwhile are left out.
 func (c *Client) halfDone(ctx context.Context, page []types.MultipartUpload) iter.Seq2[HalfDone, error] {
 	return func(yield func(HalfDone, error) bool) {

@@ -520,7 +520,7 @@ func (v *verifier) readObjects(ctx context.Context) error {
 
 // readObject reads one object. suspect says that it is not there as its record says.
 func (v *verifier) readObject(ctx context.Context, id string, r row) (suspect bool, err error) {
-	o, err := v.object(ctx, id)
+	o, err := v.client.object(ctx, id)
 	if err != nil || o == nil || o.Size != r.size {
 		return err == nil, err
 	}
@@ -607,7 +607,7 @@ func (v *verifier) staleUploads(ctx context.Context) error {
 
 // isUnlisted remembers that the server does not list multipart uploads, or not for us.
 func (v *verifier) isUnlisted(err error) bool {
-	if !isNotImplemented(err) && ReasonOf(err) != Permission {
+	if !isUnlisted(err) {
 		return false
 	}
 	v.count(func(s *VerifySummary) { s.Unlisted = cmp.Or(s.Unlisted, err) })

@@ -9,9 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
-
 	"github.com/designfultech/filestore/internal/records"
 )
 
@@ -152,7 +149,7 @@ func (v *verifier) ask(ctx context.Context, id string, found map[string]records.
 	if s.row != nil && !s.row.is(rowOld) && !s.row.is(rowAgeless) {
 		return s // whatever there is of an object
 	}
-	if s.Object, s.err = v.object(ctx, id); s.err != nil {
+	if s.Object, s.err = v.client.object(ctx, id); s.err != nil {
 		return s
 	}
 	s.Class = v.judge(s.row, s.Object)
@@ -165,21 +162,6 @@ func (v *verifier) ask(ctx context.Context, id string, found map[string]records.
 		s.Class, s.err = "", err
 	}
 	return s
-}
-
-// object asks for the object of id; nil: there is none.
-func (v *verifier) object(ctx context.Context, id string) (*FoundObject, error) {
-	out, err := v.client.S3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &v.client.Bucket, Key: &id})
-	if isMissing(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &FoundObject{
-		Size: aws.ToInt64(out.ContentLength), Type: baseType(aws.ToString(out.ContentType)),
-		Modified: aws.ToTime(out.LastModified), ETag: aws.ToString(out.ETag),
-	}, nil
 }
 
 // isActive reports whether an upload to a record that waits for one may still be going on: a part of it

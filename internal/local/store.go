@@ -14,6 +14,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/designfultech/filestore/internal/atomicfile"
 )
 
 // The layout of the directory. The format file is written last when a store is made: a
@@ -205,22 +207,8 @@ func writeJSON(name string, v any) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(text, '\n'))
-	if err == nil {
-		// A store whose credentials are lost in a power failure can't be opened any more.
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
+	// A store whose credentials are lost in a power failure can't be opened any more.
+	return atomicfile.Write(name, append(text, '\n'), 0o600)
 }
 
 func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }

@@ -7,9 +7,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/designfultech/filestore/internal/atomicfile"
 )
 
 // Label is one label of a series.
@@ -126,26 +127,8 @@ func (f *File) Text() string {
 	return b.String()
 }
 
-// Close writes the file. Who reads it meanwhile gets the old one or the new one, each whole, also
-// after a power failure; all users can read it, since collectors run as users of their own. What
-// is being written has a name that the collector passes over.
+// Close writes the file, whole or not at all. All users can read it, since collectors run as users of
+// their own. What is being written has a name that the collector passes over.
 func (f *File) Close() error {
-	temporary, err := os.CreateTemp(filepath.Dir(f.path), "."+filepath.Base(f.path)+".*.tmp")
-	if err != nil {
-		return err
-	}
-	_, err = temporary.WriteString(f.Text())
-	if err == nil {
-		err = temporary.Chmod(0o644)
-	}
-	if err == nil {
-		err = temporary.Sync()
-	}
-	if err = errors.Join(err, temporary.Close()); err == nil {
-		err = os.Rename(temporary.Name(), f.path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(temporary.Name()))
-	}
-	return nil
+	return atomicfile.Write(f.path, []byte(f.Text()), 0o644)
 }

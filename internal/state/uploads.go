@@ -105,7 +105,11 @@ func (u *Uploads) Lock(filestore, path string) (*Upload, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := lockFile(f); err != nil {
+		locked, err := TryLock(f)
+		if err == nil && !locked {
+			err = ErrLocked
+		}
+		if err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
 		// Who had the lock before may have removed the file in the meantime.

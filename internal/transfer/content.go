@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -117,29 +116,15 @@ func (e *Engine) Head(ctx context.Context, key string) (Held, error) {
 	if err != nil {
 		return Held{}, err
 	}
-	held := Held{Size: aws.ToInt64(out.ContentLength), ETag: aws.ToString(out.ETag)}
-	for _, c := range []struct {
-		algorithm types.ChecksumAlgorithm
-		value     *string
-	}{
-		{types.ChecksumAlgorithmCrc64nvme, out.ChecksumCRC64NVME},
-		{types.ChecksumAlgorithmCrc32c, out.ChecksumCRC32C},
-		{types.ChecksumAlgorithmCrc32, out.ChecksumCRC32},
-		{types.ChecksumAlgorithmSha256, out.ChecksumSHA256},
-		{types.ChecksumAlgorithmSha1, out.ChecksumSHA1},
-	} {
-		value := aws.ToString(c.value)
-		if value == "" {
-			continue
+	there := Held{Size: aws.ToInt64(out.ContentLength), ETag: aws.ToString(out.ETag)}
+	for _, c := range checksumsOf(held(out)) {
+		kind := fullObject
+		if c.composite {
+			kind = composite
 		}
-		kind := string(out.ChecksumType)
-		if kind == "" || strings.Contains(value, "-") {
-			// Servers from before 2025 do not say it, some say it of neither. No base64 has a dash.
-			kind = map[bool]string{false: fullObject, true: composite}[strings.Contains(value, "-")]
-		}
-		held.Checksums = append(held.Checksums, Checksum{Algorithm: string(c.algorithm), Value: value, Type: kind})
+		there.Checksums = append(there.Checksums, Checksum{Algorithm: c.algorithm, Value: c.value, Type: kind})
 	}
-	return held, nil
+	return there, nil
 }
 
 // Compare fails with ErrSize or ErrChecksum where held is not the content. verified tells whether

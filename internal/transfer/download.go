@@ -211,28 +211,48 @@ type verifier interface {
 	verify() (algorithm string, ok bool)
 }
 
+// heldChecksum is a checksum that S3 tells of with an object.
+type heldChecksum struct {
+	algorithm string // as S3 names it
+	value     string // base64; that of parts has their number behind a dash
+	composite bool   // of the checksums of the parts
+	hash      func() hash.Hash
+	crc       crc // the zero crc for those that can't be combined
+}
+
+// checksumsOf returns the checksums of an answer, the preferred one first; usually there is one, from some
+// servers none.
+func checksumsOf(out *s3.GetObjectOutput) []heldChecksum {
+	var all []heldChecksum
+	add := func(c heldChecksum, value *string) {
+		if c.value = aws.ToString(value); c.value == "" {
+			return
+		}
+		// Servers from before 2025 do not tell the type, some tell it of neither. No base64 has a dash.
+		c.composite = strings.Contains(c.value, "-") || out.ChecksumType == types.ChecksumTypeComposite
+		all = append(all, c)
+	}
+	for _, c := range []struct {
+		crc   crc
+		value *string
+	}{{crc64NVME(), out.ChecksumCRC64NVME}, {crc32C(), out.ChecksumCRC32C}, {crc32IEEE(), out.ChecksumCRC32}} {
+		add(heldChecksum{algorithm: c.crc.name, hash: c.crc.hash, crc: c.crc}, c.value)
+	}
+	add(heldChecksum{algorithm: "SHA256", hash: sha256.New}, out.ChecksumSHA256)
+	add(heldChecksum{algorithm: "SHA1", hash: sha1.New}, out.ChecksumSHA1)
+	return all
+}
+
 // verifierFor picks the strongest thing that the answer allows: a checksum of the full object,
 // the checksums of its parts, or an ETag that is an MD5.
 func (e *Engine) verifierFor(ctx context.Context, key string, out *s3.GetObjectOutput) (verifier, error) {
-	for _, c := range []struct {
-		algorithm string
-		value     *string
-		hash      func() hash.Hash
-	}{
-		{crc64NVME().name, out.ChecksumCRC64NVME, crc64NVME().hash},
-		{crc32C().name, out.ChecksumCRC32C, crc32C().hash},
-		{crc32IEEE().name, out.ChecksumCRC32, crc32IEEE().hash},
-		{"SHA256", out.ChecksumSHA256, sha256.New},
-		{"SHA1", out.ChecksumSHA1, sha1.New},
-	} {
-		value := aws.ToString(c.value)
-		if value == "" {
-			continue
-		}
-		if sum, _, composite := strings.Cut(value, "-"); composite || out.ChecksumType == types.ChecksumTypeComposite {
+	if all := checksumsOf(out); len(all) > 0 {
+		c := all[0]
+		if c.composite {
+			sum, _, _ := strings.Cut(c.value, "-")
 			return e.compositeVerifier(ctx, key, c.algorithm, sum, c.hash)
 		}
-		return &fullVerifier{algorithm: c.algorithm, want: value, hash: c.hash(), encode: base64.StdEncoding.EncodeToString}, nil
+		return &fullVerifier{algorithm: c.algorithm, want: c.value, hash: c.hash(), encode: base64.StdEncoding.EncodeToString}, nil
 	}
 	// An ETag of 32 hexadecimal digits is the MD5 of the object, unless it is encrypted with a key
 	// of KMS or of the customer (Amazon S3 API Reference, "Object").

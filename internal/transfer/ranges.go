@@ -7,7 +7,6 @@ import (
 	"hash"
 	"io"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -63,19 +62,9 @@ func (e *Engine) version(ctx context.Context, key string, size int64) (Version, 
 
 // fullObjectCRC picks the CRC of the full object that S3 holds, and its value in base64.
 func fullObjectCRC(head *s3.HeadObjectOutput) (c crc, want string, ok bool) {
-	if head.ChecksumType == types.ChecksumTypeComposite {
-		return crc{}, "", false
-	}
-	for _, held := range []struct {
-		crc   crc
-		value *string
-	}{
-		{crc64NVME(), head.ChecksumCRC64NVME},
-		{crc32C(), head.ChecksumCRC32C},
-		{crc32IEEE(), head.ChecksumCRC32},
-	} {
-		if value := aws.ToString(held.value); value != "" {
-			return held.crc, value, !strings.Contains(value, "-")
+	for _, c := range checksumsOf(held(head)) {
+		if c.crc.name != "" {
+			return c.crc, c.value, !c.composite
 		}
 	}
 	return crc{}, "", false

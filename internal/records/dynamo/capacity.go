@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/designfultech/filestore/internal/records"
@@ -24,6 +25,18 @@ func (t *Table) spend(ctx context.Context, n int, send func(types.ReturnConsumed
 	consumed, err := send(types.ReturnConsumedCapacityTotal)
 	done(writeCost(n, consumed, err))
 	return err
+}
+
+// updateItem updates an item, when the meter of writes lets it.
+func (t *Table) updateItem(ctx context.Context, in *dynamodb.UpdateItemInput, options ...func(*dynamodb.Options)) (out *dynamodb.UpdateItemOutput, err error) {
+	err = t.spend(ctx, 1, func(capacity types.ReturnConsumedCapacity) ([]types.ConsumedCapacity, error) {
+		in.ReturnConsumedCapacity = capacity
+		if out, err = t.client.UpdateItem(ctx, in, options...); err != nil {
+			return nil, err
+		}
+		return list(out.ConsumedCapacity), nil
+	})
+	return out, err
 }
 
 // list is the answer of a call that tells of one table.

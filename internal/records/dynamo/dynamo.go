@@ -453,14 +453,7 @@ func (t *Table) Import(ctx context.Context, r records.Record) error {
 	in.UpdateExpression = aws.String("SET " + strings.Join(terms, ", "))
 	var current records.Record
 	for range maxTries {
-		err := t.spend(ctx, 1, func(capacity types.ReturnConsumedCapacity) ([]types.ConsumedCapacity, error) {
-			in.ReturnConsumedCapacity = capacity
-			out, err := t.client.UpdateItem(ctx, in)
-			if err != nil {
-				return nil, err
-			}
-			return list(out.ConsumedCapacity), nil
-		})
+		_, err := t.updateItem(ctx, in)
 		if err == nil {
 			return nil
 		}
@@ -551,24 +544,20 @@ func (t *Table) update(ctx context.Context, id string, w write) (records.Record,
 	var sent int
 	var written records.Record
 	err := t.retryUnexplained(ctx, id, w.checks, func() error {
-		return t.spend(ctx, 1, func(capacity types.ReturnConsumedCapacity) ([]types.ConsumedCapacity, error) {
-			out, err := t.client.UpdateItem(ctx, &dynamodb.UpdateItemInput{
-				TableName:                           &t.name,
-				Key:                                 key(id),
-				UpdateExpression:                    aws.String(w.expression()),
-				ConditionExpression:                 &w.condition,
-				ExpressionAttributeNames:            w.names,
-				ExpressionAttributeValues:           w.values,
-				ReturnValues:                        types.ReturnValueAllNew,
-				ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
-				ReturnConsumedCapacity:              capacity,
-			}, count(&sent))
-			if err != nil {
-				return nil, err
-			}
+		out, err := t.updateItem(ctx, &dynamodb.UpdateItemInput{
+			TableName:                           &t.name,
+			Key:                                 key(id),
+			UpdateExpression:                    aws.String(w.expression()),
+			ConditionExpression:                 &w.condition,
+			ExpressionAttributeNames:            w.names,
+			ExpressionAttributeValues:           w.values,
+			ReturnValues:                        types.ReturnValueAllNew,
+			ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+		}, count(&sent))
+		if err == nil {
 			written = decode(out.Attributes)
-			return list(out.ConsumedCapacity), nil
-		})
+		}
+		return err
 	}, func(current records.Record, found bool) bool {
 		if !found || w.own == nil || sentBefore+sent <= 1 || !w.own(current) {
 			return false
