@@ -23,7 +23,7 @@ import (
 // TestKillCopy ends a copy at each of its steps, has a sweep go over the destination hours later,
 // and says the copy again: the stores are equal then, and a third one does nothing.
 func TestKillCopy(t *testing.T) {
-	s := servers{program: build(t), s3: testserver.Versitygw(t), dynamoDB: testserver.Dynalite(t)}
+	s := servers{program: testserver.Program(t), s3: testserver.Versitygw(t), dynamoDB: testserver.Dynalite(t)}
 	for name, prepare := range map[string]func(t *testing.T, from, to *filestore){
 		"small files":  func(t *testing.T, from, _ *filestore) { makeStored(t, from, 10, 20) },
 		"a large file": func(t *testing.T, from, _ *filestore) { makeStored(t, from, 11*mib) },
@@ -165,7 +165,7 @@ func wantLed(t *testing.T, f *filestore) {
 // kills ends it.
 func TestKillCopyLocal(t *testing.T) {
 	const rounds = 20
-	program := build(t)
+	program := testserver.Program(t)
 	home, a, b := t.TempDir(), filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
 	files := sourceFiles(t)
 	var paths []string

@@ -29,7 +29,7 @@ import (
 
 // TestResumeDownload ends downloads in the middle and has another process go on with them.
 func TestResumeDownload(t *testing.T) {
-	s := servers{program: build(t), s3: testserver.Versitygw(t), dynamoDB: testserver.Dynalite(t)}
+	s := servers{program: testserver.Program(t), s3: testserver.Versitygw(t), dynamoDB: testserver.Dynalite(t)}
 	t.Run("ended in every way", func(t *testing.T) { resumeAfterEachEnd(t, newResumed(t, s)) })
 	t.Run("object replaced", func(t *testing.T) { resumeWithReplacedObject(t, newResumed(t, s)) })
 	t.Run("file damaged", func(t *testing.T) { resumeWithDamagedFile(t, newResumed(t, s)) })
@@ -151,7 +151,7 @@ func resumeWithDamagedFile(t *testing.T, d *resumed) {
 // TestResumeDownloadAtAnyTime kills downloads of a local store again and again, each going on with
 // what the one before has left, until one comes to its end.
 func TestResumeDownloadAtAnyTime(t *testing.T) {
-	program, home, dir := build(t), t.TempDir(), t.TempDir()
+	program, home, dir := testserver.Program(t), t.TempDir(), t.TempDir()
 	content := pseudorandom(100*mib, 1)
 	source := filepath.Join(t.TempDir(), "large.bin")
 	if err := os.WriteFile(source, content, 0o600); err != nil {

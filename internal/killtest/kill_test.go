@@ -40,22 +40,6 @@ const (
 	patience = time.Minute
 )
 
-// build builds the program and returns its path.
-func build(t *testing.T) string {
-	t.Helper()
-	// A result of these tests that "go test" has cached is no good once the program has changed.
-	// It does not know of the build, but of directories that are read.
-	if _, err := os.ReadDir("../../cmd/filestore"); err != nil {
-		t.Fatal(err)
-	}
-	program := filepath.Join(t.TempDir(), "filestore")
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "github.com/designfultech/filestore/cmd/filestore").CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	return program
-}
-
 // servers are where the program works.
 type servers struct {
 	program  string
@@ -156,7 +140,7 @@ func wantSwept(t *testing.T, f *filestore) {
 
 // TestKill ends the program at each step of each command.
 func TestKill(t *testing.T) {
-	s := servers{program: build(t), s3: testserver.Versitygw(t), dynamoDB: testserver.Dynalite(t)}
+	s := servers{program: testserver.Program(t), s3: testserver.Versitygw(t), dynamoDB: testserver.Dynalite(t)}
 	for _, c := range scenarios() {
 		t.Run(c.name, func(t *testing.T) {
 			s.atEachRequest(t, c, func(t *testing.T, f *filestore, p *process) {
@@ -176,7 +160,7 @@ func TestKill(t *testing.T) {
 // TestInterrupt does the same with Ctrl-C to uploads: they end by themselves and leave nothing.
 // Only where nobody can know whether the object will appear the record stays, as deleted.
 func TestInterrupt(t *testing.T) {
-	s := servers{program: build(t), s3: testserver.Versitygw(t), dynamoDB: testserver.Dynalite(t)}
+	s := servers{program: testserver.Program(t), s3: testserver.Versitygw(t), dynamoDB: testserver.Dynalite(t)}
 	for _, c := range scenarios() {
 		if !strings.HasPrefix(c.name, "upload") {
 			continue

@@ -27,6 +27,7 @@ import (
 	"github.com/designfultech/filestore/internal/presign"
 	"github.com/designfultech/filestore/internal/records"
 	"github.com/designfultech/filestore/internal/records/sqlite"
+	"github.com/designfultech/filestore/internal/testserver"
 	"github.com/designfultech/filestore/internal/transfer"
 )
 
@@ -35,7 +36,7 @@ import (
 // every file of which the records say so; the database is sound.
 func TestKillLocal(t *testing.T) {
 	const rounds = 30
-	program, dir := build(t), filepath.Join(t.TempDir(), "store")
+	program, dir := testserver.Program(t), filepath.Join(t.TempDir(), "store")
 	files := sourceFiles(t)
 	var paths []string
 	for name := range files.contents {
@@ -121,7 +122,7 @@ func TestKillLocal(t *testing.T) {
 // without, and goes on with each. It ends as one right file, with nothing left beside it.
 func TestKillResumeLocal(t *testing.T) {
 	const rounds = 12
-	program := build(t)
+	program := testserver.Program(t)
 	path := filepath.Join(t.TempDir(), "large.bin")
 	fill(t, path, 1)
 	want, err := os.ReadFile(path)

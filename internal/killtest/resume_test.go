@@ -83,7 +83,7 @@ func fill(t *testing.T, path string, seed byte) {
 // Killed at any request, an upload that is gone on with ends as one right file, with nothing left beside it
 // and nothing remembered.
 func TestKillResume(t *testing.T) {
-	s := servers{program: build(t), s3: testserver.Versitygw(t), dynamoDB: testserver.Dynalite(t)}
+	s := servers{program: testserver.Program(t), s3: testserver.Versitygw(t), dynamoDB: testserver.Dynalite(t)}
 	for _, c := range resumeScenarios(s) {
 		t.Run(c.name, func(t *testing.T) {
 			s.atEachRequest(t, c, func(t *testing.T, f *filestore, p *process) {
@@ -97,7 +97,7 @@ func TestKillResume(t *testing.T) {
 
 // So does Ctrl-C, where --resume was said.
 func TestInterruptResume(t *testing.T) {
-	s := servers{program: build(t), s3: testserver.Versitygw(t), dynamoDB: testserver.Dynalite(t)}
+	s := servers{program: testserver.Program(t), s3: testserver.Versitygw(t), dynamoDB: testserver.Dynalite(t)}
 	s.atEachRequest(t, resumeScenarios(s)[0], func(t *testing.T, f *filestore, p *process) {
 		if status := p.interrupt(t); status != 130 {
 			t.Errorf("exit status %d: %s", status, p.stderr.String())

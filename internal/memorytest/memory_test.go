@@ -39,7 +39,7 @@ func TestMemory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("moves gigabytes")
 	}
-	f := &filestore{program: build(t), dynamoDB: testserver.Dynalite(t)}
+	f := &filestore{program: testserver.Program(t), dynamoDB: testserver.Dynalite(t)}
 	if _, err := testserver.DynamoDB(f.dynamoDB).CreateTable(t.Context(), &dynamodb.CreateTableInput{
 		TableName: aws.String(table), BillingMode: types.BillingModePayPerRequest,
 		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("id"), AttributeType: types.ScalarAttributeTypeS}},
@@ -112,23 +112,6 @@ func TestMemory(t *testing.T) {
 
 // filestore is where the program works.
 type filestore struct{ program, dynamoDB string }
-
-// build builds the program and returns its path. The test binary itself would need more memory, the
-// more with the race detector.
-func build(t *testing.T) string {
-	t.Helper()
-	// A result of these tests that "go test" has cached is no good once the program has changed.
-	// It does not know of the build, but of directories that are read.
-	if _, err := os.ReadDir("../../cmd/filestore"); err != nil {
-		t.Fatal(err)
-	}
-	program := filepath.Join(t.TempDir(), "filestore")
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "github.com/designfultech/filestore/cmd/filestore").CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	return program
-}
 
 // process is the program at work.
 type process struct {

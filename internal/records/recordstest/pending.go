@@ -141,18 +141,10 @@ func testPending(t *testing.T, table records.Table) {
 	})
 	t.Run("canceled", func(t *testing.T) {
 		for _, segments := range []int{0, 1, 8} {
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			var errs []error
-			for _, err := range table.Pending(ctx, records.Filter{CreatedBefore: later, UploadedBefore: later, DeletedSince: early}, records.ScanOptions{Segments: segments}) {
-				cancel()
-				if err != nil {
-					errs = append(errs, err)
-				}
-			}
-			if len(errs) != 1 || !errors.Is(errs[0], context.Canceled) {
-				t.Errorf("%d segments: errors %v", segments, errs)
-			}
+			checkCanceled(t, segments, func(ctx context.Context) iter.Seq2[[]records.Record, error] {
+				f := records.Filter{CreatedBefore: later, UploadedBefore: later, DeletedSince: early}
+				return table.Pending(ctx, f, records.ScanOptions{Segments: segments})
+			})
 		}
 	})
 }

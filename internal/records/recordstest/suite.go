@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -949,18 +950,26 @@ func testScanCanceled(t *testing.T, table records.Table) {
 		put(t, table, records.Record{ID: fmt.Sprintf("canceled%03d", i), Name: "a", Size: -1})
 	}
 	for _, segments := range []int{0, 1, 4} {
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		var errs []error
-		for _, err := range table.Scan(ctx, records.Filter{}, records.ScanOptions{Segments: segments}) {
-			cancel()
-			if err != nil {
-				errs = append(errs, err)
-			}
+		checkCanceled(t, segments, func(ctx context.Context) iter.Seq2[[]records.Record, error] {
+			return table.Scan(ctx, records.Filter{}, records.ScanOptions{Segments: segments})
+		})
+	}
+}
+
+// checkCanceled ends the context while the first page is looked at: the pages end with one error.
+func checkCanceled(t *testing.T, segments int, pages func(context.Context) iter.Seq2[[]records.Record, error]) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var errs []error
+	for _, err := range pages(ctx) {
+		cancel()
+		if err != nil {
+			errs = append(errs, err)
 		}
-		if len(errs) != 1 || !errors.Is(errs[0], context.Canceled) {
-			t.Errorf("%d segments: errors %v", segments, errs)
-		}
+	}
+	if len(errs) != 1 || !errors.Is(errs[0], context.Canceled) {
+		t.Errorf("%d segments: errors %v", segments, errs)
 	}
 }
 
