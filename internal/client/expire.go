@@ -36,7 +36,7 @@ const (
 	// Sweeps split the table into more parts than they read at once, and take them in a random order:
 	// so two sweeps at the same time are mostly at different records and share the work. With a limit
 	// of time there are more, so that each is small, and every part has its turn sooner or later.
-	partsPerSegment      = 4
+	partsPerSegment      = 8
 	shortPartsPerSegment = 64
 
 	// staleUpload is the age from which a multipart upload without a live record is nobody's.
