@@ -46,6 +46,7 @@ const (
 	shortestWindow = 5 * time.Millisecond
 	holdWindows    = 8    // between two tries of one step up
 	worthwhile     = 1.05 // a raise that brings less is taken back
+	worthDoubling  = 1.25 // as worthwhile, of the first climb
 )
 
 // requestWeight is what a request weighs beside its bytes: small ones are limited by their
@@ -59,6 +60,16 @@ func New(start, lowest, highest int) *Limiter {
 
 // Fixed returns a limiter that always allows n requests.
 func Fixed(n int) *Limiter { return &Limiter{limit: n, fixed: true, now: time.Now} }
+
+// Begin sets the bound to begin with. It comes too late, and does nothing, once a request has ended.
+func (l *Limiter) Begin(start int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.fixed && l.epoch == 0 && l.window.begin.IsZero() {
+		l.limit = max(l.lowest, min(start, l.highest))
+		l.admit()
+	}
+}
 
 // Slot is the leave to have one request in flight.
 type Slot struct {
@@ -205,8 +216,12 @@ func (l *Limiter) restart() {
 
 // judge sets the bound by the rate of a window in which it was reached.
 func (l *Limiter) judge(rate float64) {
+	least := worthwhile
+	if l.climbing {
+		least = worthDoubling
+	}
 	switch {
-	case l.previous != 0 && rate < l.rate*worthwhile:
+	case l.previous != 0 && rate < l.rate*least:
 		// The last raise brought nothing: what is in flight more only waits.
 		l.limit, l.previous, l.climbing, l.hold = l.previous, 0, false, holdWindows
 		return

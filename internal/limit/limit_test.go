@@ -50,6 +50,31 @@ func TestFixed(t *testing.T) {
 	})
 }
 
+// Who learns that few requests are enough says so before the first has ended; later it is too late.
+func TestBegin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := limit.New(32, 4, 64)
+		for asked, want := range map[int]int{6: 6, 1: 4, 1000: 64} {
+			if l.Begin(asked); l.Limit() != want {
+				t.Errorf("begins with %d at once, want %d", l.Limit(), want)
+			}
+		}
+		l.Begin(6)
+		slot, err := l.Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		slot.Release(0)
+		if l.Begin(20); l.Limit() != 6 {
+			t.Errorf("%d at once after a request has ended, want 6", l.Limit())
+		}
+		fixed := limit.Fixed(3)
+		if fixed.Begin(20); fixed.Limit() != 3 {
+			t.Errorf("%d at once where 3 are fixed", fixed.Limit())
+		}
+	})
+}
+
 // Where every request just takes its time, more of them are faster.
 func TestClimbsWithLatency(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

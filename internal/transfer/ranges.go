@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"net/http/httptrace"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -46,9 +49,14 @@ func (e *Engine) Version(ctx context.Context, key string, size int64) (Version, 
 
 // version is Version, and asks in any case.
 func (e *Engine) version(ctx context.Context, key string, size int64) (Version, error) {
-	head, err := e.S3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &e.Bucket, Key: &key, ChecksumMode: types.ChecksumModeEnabled})
+	var took atomic.Int64
+	head, err := e.S3.HeadObject(answerTime(ctx, &took),
+		&s3.HeadObjectInput{Bucket: &e.Bucket, Key: &key, ChecksumMode: types.ChecksumModeEnabled})
 	if err != nil {
 		return Version{}, err
+	}
+	if d := took.Load(); d > 0 && d < int64(nearTime) {
+		e.limiter(e.partSize()).Begin(nearParts)
 	}
 	v := Version{ETag: aws.ToString(head.ETag), Size: aws.ToInt64(head.ContentLength), head: head}
 	if size >= 0 && v.Size != size {
@@ -58,6 +66,22 @@ func (e *Engine) version(ctx context.Context, key string, size int64) (Version, 
 		v.Checksum, v.crc, v.want = c.name, c, want
 	}
 	return v, nil
+}
+
+// answerTime has took set to the nanoseconds from when a request was written to its answer.
+func answerTime(ctx context.Context, took *atomic.Int64) context.Context {
+	var sent atomic.Pointer[time.Time]
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		WroteRequest: func(httptrace.WroteRequestInfo) {
+			now := time.Now()
+			sent.Store(&now)
+		},
+		GotFirstResponseByte: func() {
+			if begin := sent.Load(); begin != nil {
+				took.Store(int64(time.Since(*begin)))
+			}
+		},
+	})
 }
 
 // fullObjectCRC picks the CRC of the full object that S3 holds, and its value in base64.
@@ -161,14 +185,14 @@ type rangedDownload struct {
 	progress Progress
 }
 
-// toFile fills in what f has not kept, in ranges of one part. record is told of each piece that
+// toFile fills in what f has not kept, in ranges. record is told of each piece that
 // is there, of that many bytes or what a range ends with, one at a time.
 func (d *rangedDownload) toFile(ctx context.Context, f Sink, kept []extent, piece int64, record func(extent) error) (Object, error) {
 	if err := preallocate(f, d.Size); err != nil {
 		return Object{}, err
 	}
 	there := slices.Clone(kept)
-	var mu sync.Mutex
+	var mu, writing sync.Mutex
 	add := func(x extent) error {
 		mu.Lock()
 		defer mu.Unlock()
@@ -176,14 +200,15 @@ func (d *rangedDownload) toFile(ctx context.Context, f Sink, kept []extent, piec
 		return record(x)
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
-	for _, missing := range gaps(kept, d.Size, d.engine.partSize()) {
-		slot, err := d.engine.limiter(d.engine.partSize()).Acquire(groupCtx)
+	limiter := d.engine.limiter(d.engine.partSize())
+	for _, missing := range gaps(kept, d.Size, d.engine.rangeSize(d.Size, limiter.Limit())) {
+		slot, err := limiter.Acquire(groupCtx)
 		if err != nil {
 			break // of groupCtx, and told below
 		}
 		group.Go(func() error {
 			defer slot.Release(missing.to - missing.from)
-			s := &fileSink{engine: d.engine, f: f, piece: piece, record: add, crc: d.crc, hash: d.crc.hash(), from: missing.from, at: missing.from}
+			s := &fileSink{engine: d.engine, f: f, writing: &writing, piece: piece, record: add, crc: d.crc, hash: d.crc.hash(), from: missing.from, at: missing.from}
 			err := d.fetch(groupCtx, slot, missing.from, missing.to, s)
 			if closeErr := s.close(); err == nil {
 				err = closeErr
@@ -198,6 +223,17 @@ func (d *rangedDownload) toFile(ctx context.Context, f Sink, kept []extent, piec
 		return Object{}, err
 	}
 	return d.verify(there)
+}
+
+// rangeSize returns how much of so many bytes is asked for in one request, where so many of them are in
+// flight: parts, unless another size was asked for, as many as leave several requests for each place. Each
+// request costs, and with servers that close the connection behind an answer a connection too.
+func (e *Engine) rangeSize(size int64, inFlight int) int64 {
+	if e.PartSize > 0 {
+		return e.partSize()
+	}
+	parts := size / (rangesEach * int64(inFlight) * DefaultPartSize)
+	return DefaultPartSize * max(1, min(parts, mostRange))
 }
 
 // gaps returns what is missing of size bytes beside kept, which is in order and does not overlap,
@@ -291,9 +327,12 @@ func (d *rangedDownload) fetchOnce(ctx context.Context, at *int64, to int64, s r
 type fileSink struct {
 	engine *Engine
 	f      io.WriterAt
-	piece  int64 // bytes
-	record func(extent) error
-	crc    crc
+	// writing is held while f is written to. File systems let one write to a file at a time anyway, and who
+	// waits in the kernel burns a processor meanwhile.
+	writing *sync.Mutex
+	piece   int64 // bytes
+	record  func(extent) error
+	crc     crc
 
 	buf      *[]byte   // nil until the first bytes come: requests that wait for an answer need none
 	hash     hash.Hash // of the piece under way, which has the bytes [from, at)
@@ -308,7 +347,10 @@ func (s *fileSink) room(most int64) []byte {
 }
 
 func (s *fileSink) take(p []byte) error {
-	if _, err := s.f.WriteAt(p, s.at); err != nil {
+	s.writing.Lock()
+	_, err := s.f.WriteAt(p, s.at)
+	s.writing.Unlock()
+	if err != nil {
 		return err
 	}
 	_, _ = s.hash.Write(p) // a hash never fails
