@@ -6,11 +6,8 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"net/http/httptrace"
 	"slices"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -49,13 +46,12 @@ func (e *Engine) Version(ctx context.Context, key string, size int64) (Version, 
 
 // version is Version, and asks in any case.
 func (e *Engine) version(ctx context.Context, key string, size int64) (Version, error) {
-	var took atomic.Int64
-	head, err := e.S3.HeadObject(answerTime(ctx, &took),
-		&s3.HeadObjectInput{Bucket: &e.Bucket, Key: &key, ChecksumMode: types.ChecksumModeEnabled})
+	timed, near := timeAnswer(ctx)
+	head, err := e.S3.HeadObject(timed, &s3.HeadObjectInput{Bucket: &e.Bucket, Key: &key, ChecksumMode: types.ChecksumModeEnabled})
 	if err != nil {
 		return Version{}, err
 	}
-	if d := took.Load(); d > 0 && d < int64(nearTime) {
+	if near() {
 		e.limiter(e.partSize()).Begin(nearParts)
 	}
 	v := Version{ETag: aws.ToString(head.ETag), Size: aws.ToInt64(head.ContentLength), head: head}
@@ -66,22 +62,6 @@ func (e *Engine) version(ctx context.Context, key string, size int64) (Version, 
 		v.Checksum, v.crc, v.want = c.name, c, want
 	}
 	return v, nil
-}
-
-// answerTime has took set to the nanoseconds from when a request was written to its answer.
-func answerTime(ctx context.Context, took *atomic.Int64) context.Context {
-	var sent atomic.Pointer[time.Time]
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		WroteRequest: func(httptrace.WroteRequestInfo) {
-			now := time.Now()
-			sent.Store(&now)
-		},
-		GotFirstResponseByte: func() {
-			if begin := sent.Load(); begin != nil {
-				took.Store(int64(time.Since(*begin)))
-			}
-		},
-	})
 }
 
 // fullObjectCRC picks the CRC of the full object that S3 holds, and its value in base64.

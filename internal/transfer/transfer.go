@@ -44,13 +44,6 @@ const (
 	firstFiles, fewestFiles, mostFiles = 64, 4, 256
 )
 
-// A server that answers a HEAD sooner than in nearTime is beside this machine: then nearParts ranges in flight
-// keep both busy. More of them only push each other's bytes out of the processor's caches.
-const (
-	nearTime  = 3 * time.Millisecond
-	nearParts = 4
-)
-
 // A range is up to mostRange parts long, and there are rangesEach for each that is in flight, so that the last
 // ones end together.
 const (

@@ -471,7 +471,8 @@ func (e *Engine) createWith(ctx context.Context, key, contentType string, c crc,
 	}
 	createCtx, cancel := Outlive(ctx)
 	defer cancel()
-	created, err := e.S3.CreateMultipartUpload(createCtx, in)
+	timed, near := timeAnswer(createCtx)
+	created, err := e.S3.CreateMultipartUpload(timed, in)
 	if err == nil && aws.ToString(created.UploadId) == "" {
 		err = errEmptyAnswer
 	}
@@ -486,6 +487,9 @@ func (e *Engine) createWith(ctx context.Context, key, contentType string, c crc,
 			failure.Leftover = e.AbortUploads(ctx, key)
 		}
 		return nil, failure
+	}
+	if near() && e.overTLS() {
+		e.limiter(MinPartSize).Begin(nearParts)
 	}
 	tries, _ := retry.GetAttemptResults(created.ResultMetadata)
 	if !shared && slices.ContainsFunc(tries.Results, func(r retry.AttemptResult) bool { return r.Err != nil && !refused(r.Err) }) {
