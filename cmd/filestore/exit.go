@@ -199,6 +199,10 @@ func isLocalConfiguration(err error) bool {
 // with three layers of its own; kept are the service, the operation, and why it failed.
 func describe(err error) string {
 	text := err.Error()
+	// Cobra puts what may have been meant by an unknown command on lines of their own.
+	if said, names, ok := strings.Cut(text, "\n\nDid you mean this?\n\t"); ok && isCobraUsage(err) {
+		return said + "; did you mean " + strings.Join(strings.Fields(names), " or ") + "?"
+	}
 	for _, op := range operationErrors(err) {
 		cause := op.Unwrap()
 		if api, ok := errors.AsType[smithy.APIError](cause); ok {
