@@ -105,7 +105,3 @@ func orDiscard(log *slog.Logger) *slog.Logger {
 	}
 	return log
 }
-
-// New returns the API's handler. It answers every path: one that it does not serve with 404. It is safe for concurrent
-// use.
-func New(opts Options) http.Handler { return http.NotFoundHandler() }
