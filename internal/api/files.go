@@ -67,15 +67,17 @@ func all(done string, results iter.Seq[client.Result[records.Record]]) (any, err
 	return nil, f
 }
 
-// together is the status of several failures: what went wrong behind the API before what the caller can mend, and
-// 409 where that is of different kinds. 0 stands for none so far.
+// together is the status of several failures, the worst: 500 before 503, which trying again may mend, both before what
+// the caller can mend, and 409 where that is of different kinds. 0 stands for none so far.
 func together(a, b int) int {
+	const internal = http.StatusInternalServerError
 	switch {
 	case a == 0 || a == b:
 		return b
-	case max(a, b) >= http.StatusInternalServerError:
-		// Of 500 and 503 the former: trying again does not mend it.
-		return min(max(a, http.StatusInternalServerError), max(b, http.StatusInternalServerError))
+	case a >= internal && b >= internal:
+		return internal
+	case a >= internal || b >= internal:
+		return max(a, b)
 	}
 	return http.StatusConflict
 }

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/smithy-go"
+
 	"github.com/designfultech/filestore/internal/client"
 )
 
@@ -294,16 +296,20 @@ func failureOf(err error) *failure {
 	if f, ok := errors.AsType[*failure](err); ok {
 		return f
 	}
-	switch client.ReasonOf(err) {
-	case client.NotFound:
+	internal := &failure{status: http.StatusInternalServerError, Message: messageInternal, cause: err}
+	retry := &failure{status: http.StatusServiceUnavailable, Message: messageRetry, retryAfter: time.Second, cause: err}
+	_, ofService := errors.AsType[smithy.APIError](err)
+	switch reason := client.ReasonOf(err); {
+	case reason == client.Retry, reason == client.Interrupted, ofService && reason == client.Conflict:
+		return retry
+	case ofService:
+		return internal
+	case reason == client.NotFound:
 		return refuse(http.StatusNotFound, err.Error())
-	case client.Expired, client.Deleted:
+	case reason == client.Expired, reason == client.Deleted:
 		return refuse(http.StatusGone, err.Error())
-	case client.NotUploaded, client.NotStored, client.Conflict:
+	case reason == client.NotUploaded, reason == client.NotStored, reason == client.Conflict:
 		return refuse(http.StatusConflict, err.Error())
-	case client.Retry, client.Interrupted:
-		return &failure{status: http.StatusServiceUnavailable, Message: messageRetry, retryAfter: time.Second, cause: err}
-	case client.Failed, client.Usage, client.Permission:
 	}
-	return &failure{status: http.StatusInternalServerError, Message: messageInternal, cause: err}
+	return internal
 }

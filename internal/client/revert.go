@@ -22,6 +22,10 @@ func (c *Client) Revert(ctx context.Context, id string) (records.Record, error) 
 	if refusal, ok := errors.AsType[*records.TransitionError](err); ok && errors.Is(err, records.ErrDeleted) {
 		r, err = refusal.Current, nil
 	}
+	if errors.Is(err, records.ErrNotDue) {
+		// Without a time that can be read, a sweep leaves it alone too.
+		return r, fileError(id, Conflict, "the record is malformed: %w", err)
+	}
 	if err != nil {
 		return r, failed(id, c.explain(id, err))
 	}
