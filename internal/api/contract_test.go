@@ -235,7 +235,7 @@ func testHowMany(t *testing.T, f *fixture) {
 }
 
 func testNames(t *testing.T, f *fixture) {
-	for _, name := range []string{"a b.txt", `"quoted" \ and/or.txt`, "Größe – 大きさ.pdf", "line\nfeed", "../../etc/passwd", strings.Repeat("n", api.MaxName)} {
+	for _, name := range []string{"a b.txt", `"quoted" \ and/or.txt`, "Größe – 大きさ.pdf", "line\nfeed", "NUL\x00inside", "../../etc/passwd", strings.Repeat("n", api.MaxName)} {
 		a := f.send("POST", "/file", string(must(json.Marshal(map[string]any{"name": name, "meta": map[string]string{"k": name}, "other": 1}))))
 		var u uploaded
 		if err := json.Unmarshal([]byte(a.body), &u); err != nil || a.status != 200 {

@@ -109,7 +109,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case err != nil:
 		f := failureOf(err)
-		if f.cause != nil {
+		if f.cause != nil && r.Context().Err() == nil { // else the caller has gone
 			h.log.ErrorContext(r.Context(), "failed", "method", short(r.Method), "path", short(r.URL.Path), "error", f.cause)
 		}
 		a.fail(f)
