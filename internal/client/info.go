@@ -20,6 +20,10 @@ type InfoOptions struct {
 	// Checksum asks S3 for each object: one call a file, of those that have an object. A file whose
 	// object is missing or has another size than its record says is an error then.
 	Checksum bool
+	// Settle asks S3 for the object of each placeholder, and where it is there records the upload
+	// ("uploaded", docs/contract.md, "The transitions"): its notification may have been lost. It is for
+	// servers of the API that get no notifications.
+	Settle bool
 }
 
 // FileInfo is a record and, for stored files, the URL to download it.
@@ -42,6 +46,10 @@ func (c *Client) Info(ctx context.Context, ids []string, opts InfoOptions) iter.
 	return func(yield func(Result[FileInfo]) bool) {
 		signer := sync.OnceValues(func() (presign.Signer, error) { return c.Signer(ctx) })
 		show := func(ctx context.Context, r Result[records.Record]) Result[FileInfo] {
+			if r.Err == nil && opts.Settle && r.Value.State() == records.Placeholder {
+				r.Value, r.Err = c.uploaded(ctx, r.Value)
+				r.Err = c.explain(r.ID, r.Err)
+			}
 			result := Result[FileInfo]{ID: r.ID, Value: FileInfo{Record: r.Value}, Err: r.Err}
 			if r.Err == nil {
 				result.Err = c.visible(r.Value, opts)
@@ -55,7 +63,7 @@ func (c *Client) Info(ctx context.Context, ids []string, opts InfoOptions) iter.
 			result.Err = failed(r.ID, result.Err)
 			return result
 		}
-		if !opts.Checksum {
+		if !opts.Checksum && !opts.Settle {
 			for r := range c.Get(ctx, ids) {
 				if !yield(show(ctx, r)) {
 					return
