@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -647,6 +648,99 @@ func TestServe(t *testing.T) {
 	}
 	if s, _ = start(t, dir); s.endpoint.Served {
 		t.Errorf("found at %s after its end", s.endpoint.URL)
+	}
+}
+
+// What was written through a server that is served is told to the process that serves it, whoever has
+// written it and how.
+func TestServeTells(t *testing.T) {
+	s, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	s.Created = func(key string) { told = append(told, key) }
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ready, ended := make(chan string, 1), make(chan error, 1)
+	go func() { ended <- s.Serve(ctx, ephemeral, func(url string) { ready <- url }) }()
+	var c *s3.Client
+	select {
+	case url := <-ready:
+		c = newClient(url, s.Credentials())
+	case err := <-ended:
+		t.Fatal(err)
+	}
+
+	put(t, c, "put", "text")
+	put(t, c, "line\n\"feed", "text")
+	_, err = c.CopyObject(t.Context(), &s3.CopyObjectInput{
+		Bucket: aws.String(Bucket), Key: aws.String("copied"), CopySource: aws.String(Bucket + "/put"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := &s3.CreateMultipartUploadInput{Bucket: aws.String(Bucket), Key: aws.String("parts")}
+	upload, err := c.CreateMultipartUpload(t.Context(), parts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	part, err := c.UploadPart(t.Context(), &s3.UploadPartInput{
+		Bucket: parts.Bucket, Key: parts.Key, UploadId: upload.UploadId, PartNumber: aws.Int32(1), Body: strings.NewReader("text"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.CompleteMultipartUpload(t.Context(), &s3.CompleteMultipartUploadInput{
+		Bucket: parts.Bucket, Key: parts.Key, UploadId: upload.UploadId,
+		MultipartUpload: &types.CompletedMultipartUpload{Parts: []types.CompletedPart{{PartNumber: aws.Int32(1), ETag: part.ETag}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What fails, and what only reads or deletes, is not told.
+	_, err = c.PutObject(t.Context(), &s3.PutObjectInput{
+		Bucket: aws.String(Bucket), Key: aws.String("put"), Body: strings.NewReader("other"), IfNoneMatch: aws.String("*"),
+	})
+	if got := code(err); got != "PreconditionFailed" {
+		t.Errorf("overwriting: %q", got)
+	}
+	_ = get(t, c, "put")
+	remove(t, c, "put")
+
+	stop()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"put", "line\n\"feed", "copied", "parts"}; !slices.Equal(told, want) {
+		t.Errorf("told of %q, not of %q", told, want)
+	}
+
+	// The store works on, with a server of its own.
+	defer func() { _ = s.Close() }()
+	e, err := s.Endpoint(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := get(t, newClient(e.URL, s.Credentials()), "copied"); e.Served || got != "text" {
+		t.Errorf("afterwards %+v, %q", e, got)
+	}
+}
+
+// Lines come in pieces and several at once.
+func TestChildOutput(t *testing.T) {
+	var told []string
+	w := &childOutput{first: make(chan []byte, 1), created: func(key string) { told = append(told, key) }}
+	for _, piece := range []string{`{"url`, `":"u"}`, "\n" + `{"created":"a"}` + "\n" + `{"created":"b"}`, "\n", "noise\n{}\n" + `{"created":"c"}` + "\n", `{"created":"cut`} {
+		if n, err := w.Write([]byte(piece)); n != len(piece) || err != nil {
+			t.Fatalf("%q: %d, %v", piece, n, err)
+		}
+	}
+	if first := <-w.first; string(first) != `{"url":"u"}` {
+		t.Errorf("first line %q", first)
+	}
+	if want := []string{"a", "b", "c"}; !slices.Equal(told, want) {
+		t.Errorf("told of %q, not of %q", told, want)
 	}
 }
 

@@ -57,6 +57,12 @@ type Store struct {
 	// means this program. It must not be changed once a method that starts a server was called.
 	Executable string
 
+	// Created is told by [Store.Serve] of the key of each object that its server has written, whoever
+	// has sent it: of one at a time, maybe of the same one twice, and of all before Serve returns, unless the
+	// server dies. It must return soon, since uploads wait for it. May be nil; it must not be changed
+	// while Serve runs.
+	Created func(key string)
+
 	dir         string // absolute
 	metadata    metadata
 	credentials Credentials
@@ -240,7 +246,7 @@ func (s *Store) Endpoint(ctx context.Context) (Endpoint, error) {
 		s.endpoint = Endpoint{URL: url, Served: true}
 		return s.endpoint, nil
 	}
-	child, err := s.startChild(ctx, ephemeral, 0)
+	child, err := s.startChild(ctx, ephemeral, 0, nil)
 	if err != nil {
 		return Endpoint{}, err
 	}

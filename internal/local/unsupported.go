@@ -12,6 +12,8 @@ import (
 type Store struct {
 	// Executable is the program that is started with [ServerCommand] as its only argument.
 	Executable string
+	// Created is told of objects that were written.
+	Created func(key string)
 }
 
 // Open fails with [ErrUnsupported].
