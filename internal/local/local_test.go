@@ -824,6 +824,54 @@ func TestStartFails(t *testing.T) {
 	})
 }
 
+// The key of the API is made once, for the owner alone, and is another one in another store. So is that of tokens.
+func TestAPIKey(t *testing.T) {
+	dir := t.TempDir()
+	s, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, file, err := s.APIKey()
+	if err != nil || len(key) < 26 {
+		t.Fatalf("key %q, %v", key, err)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	tokens, err := s.TokenKey()
+	if err != nil || len(tokens) != 32 {
+		t.Errorf("%d bytes, %v", len(tokens), err)
+	}
+
+	again, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if same, _, err := again.APIKey(); err != nil || same != key {
+		t.Errorf("key %q and then %q, %v", key, same, err)
+	}
+	if same, err := again.TokenKey(); err != nil || !bytes.Equal(same, tokens) {
+		t.Errorf("tokens have another key, %v", err)
+	}
+	other, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if differs, _, err := other.APIKey(); err != nil || differs == key {
+		t.Errorf("another store has the same key, %v", err)
+	}
+	if differs, err := other.TokenKey(); err != nil || bytes.Equal(differs, tokens) {
+		t.Errorf("the tokens of another store have the same key, %v", err)
+	}
+
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if key, _, err := s.APIKey(); err == nil {
+		t.Errorf("an empty file has the key %q", key)
+	}
+}
+
 func TestPermissions(t *testing.T) {
 	onBoth(t, func(t *testing.T, dir string) {
 		_, c := start(t, dir)

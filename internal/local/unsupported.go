@@ -31,6 +31,12 @@ func (*Store) Records() string { return "" }
 // Credentials returns none.
 func (*Store) Credentials() Credentials { return Credentials{} }
 
+// APIKey fails with [ErrUnsupported].
+func (*Store) APIKey() (key, file string, err error) { return "", "", ErrUnsupported }
+
+// TokenKey fails with [ErrUnsupported].
+func (*Store) TokenKey() ([]byte, error) { return nil, ErrUnsupported }
+
 // Endpoint fails with [ErrUnsupported].
 func (*Store) Endpoint(context.Context) (Endpoint, error) { return Endpoint{}, ErrUnsupported }
 
