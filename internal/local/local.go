@@ -30,9 +30,6 @@ const (
 	// DefaultListen is the address on which [Store.Serve] listens unless it is told another.
 	DefaultListen = "127.0.0.1:9480"
 
-	// DefaultAPIListen is the address on which the HTTP API of a filestore listens unless it is told another.
-	DefaultAPIListen = "127.0.0.1:9481"
-
 	// ServerCommand is the hidden command of the program that runs [RunServer].
 	ServerCommand = "__s3"
 )
