@@ -30,9 +30,11 @@ func (l *serverLog) Handle(_ context.Context, r slog.Record) error {
 		m.kind = "warning"
 	}
 	r.Attrs(func(attr slog.Attr) bool {
-		if attr.Value.Kind() == slog.KindDuration {
-			// A number, as all of the log are.
-			attr = slog.Float64("seconds", attr.Value.Duration().Seconds())
+		switch {
+		case attr.Value.Kind() == slog.KindDuration:
+			attr = slog.Float64("seconds", attr.Value.Duration().Seconds()) // as of a sweep
+		case attr.Key == "status":
+			attr.Key = "http_status" // the status of a record is that of the command
 		}
 		m.attrs = append(m.attrs, attr)
 		return true
