@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/hkdf"
 	"crypto/rand"
@@ -175,6 +176,7 @@ type service struct {
 	keys     []string
 	keyFile  string // that the key is in; empty where it was configured
 	tokenKey []byte
+	s3       string // the URL of the S3 endpoint of a local store
 }
 
 // apiKeys returns the keys that the API accepts. There is always one: a page of any origin may ask
@@ -234,9 +236,8 @@ func (s *service) runLocal(ctx context.Context) (err error) {
 	defer stop()
 	ready, ended := make(chan string, 1), make(chan error, 1)
 	go func() { ended <- s.store.local.Serve(s3ctx, s.opts.s3Listen, func(url string) { ready <- url }) }()
-	var url string
 	select {
-	case url = <-ready:
+	case s.s3 = <-ready:
 	case err := <-ended:
 		return err
 	case <-ctx.Done():
@@ -260,7 +261,7 @@ func (s *service) runLocal(ctx context.Context) (err error) {
 		died()
 		ended <- err
 	}()
-	s.app.out.line(url)
+	s.app.out.line(s.s3)
 	return s.serve(apiCtx, listener)
 }
 
@@ -313,26 +314,19 @@ func (s *service) tell(listener net.Listener) {
 		s.app.note("the key of the API is in %s", s.keyFile)
 	}
 	if addr, err := netip.ParseAddrPort(listener.Addr().String()); s.store.local != nil && err == nil && !addr.Addr().IsLoopback() {
-		s.app.message("warning", "files are uploaded to and downloaded from %s, which only this computer reaches", s.opts.s3Listen)
+		s.app.message("warning", "files are uploaded to and downloaded from %s, which only this computer reaches", s.s3)
 	}
 }
 
 // handler answers every path.
 func (s *service) handler() http.Handler {
-	unlimited := func(n, or int) int {
-		if n == 0 {
-			return or
-		}
-		return n
-	}
-	limit := api.Limit{Rate: s.opts.rate, Burst: s.opts.burst}
-	anonymous := api.Limit{Rate: anonymousFactor * s.opts.rate, Burst: anonymousFactor * s.opts.burst}
-	if s.opts.rate == 0 {
-		limit.Rate, anonymous.Rate = -1, -1
-	}
+	// To the API 0 is the default, and less than that no limit.
+	limit := api.Limit{Rate: cmp.Or(s.opts.rate, -1), Burst: s.opts.burst}
 	return api.New(api.Options{
 		Client: s.store.Client, Keys: s.keys, TokenKey: s.tokenKey, Log: s.log,
-		PerKey: limit, PerAddress: limit, Anonymous: anonymous, Quota: unlimited(s.opts.quota, -1),
+		PerKey: limit, PerAddress: limit,
+		Anonymous: api.Limit{Rate: anonymousFactor * limit.Rate, Burst: anonymousFactor * limit.Burst},
+		Quota:     cmp.Or(s.opts.quota, -1),
 	})
 }
 

@@ -727,6 +727,66 @@ func TestServeTells(t *testing.T) {
 	}
 }
 
+// An upload that is under way when the server is told to end may finish, and is told.
+func TestServeTellsAtTheEnd(t *testing.T) {
+	s, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	s.Created = func(key string) { told = append(told, key) }
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ready, ended := make(chan string, 1), make(chan error, 1)
+	go func() { ended <- s.Serve(ctx, ephemeral, func(url string) { ready <- url }) }()
+	var url string
+	select {
+	case url = <-ready:
+	case err := <-ended:
+		t.Fatal(err)
+	}
+	signer := s3.NewPresignClient(newClient(url, s.Credentials()))
+	signed, err := signer.PresignPutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String(Bucket), Key: aws.String("late")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, rest := io.Pipe()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, signed.URL, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const half = 1 << 20
+	req.ContentLength = 2 * half
+	answered := make(chan error, 1)
+	go func() {
+		resp, err := http.DefaultClient.Do(req)
+		if err == nil {
+			_ = resp.Body.Close()
+			if resp.StatusCode != http.StatusOK {
+				err = errors.New(resp.Status)
+			}
+		}
+		answered <- err
+	}()
+	if _, err := rest.Write(make([]byte, half)); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	eventually(t, "the server takes no more connections", func() bool { return refuses(url) })
+	if _, err := rest.Write(make([]byte, half)); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-answered; err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if !slices.Equal(told, []string{"late"}) {
+		t.Errorf("told of %q", told)
+	}
+}
+
 // Lines come in pieces and several at once.
 func TestChildOutput(t *testing.T) {
 	var told []string
