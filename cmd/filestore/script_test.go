@@ -121,6 +121,7 @@ func runScripts(t *testing.T, b backend, dirs ...string) {
 			"closedpipe": cmdClosedPipe,
 			"ended":      cmdEnded,
 			"escapes":    cmdEscapes,
+			"example":    cmdExample,
 			"files":      cmdFiles,
 			"flip":       cmdFlip,
 			"get":        cmdGet,
@@ -153,10 +154,15 @@ func setUpScript(env *testscript.Env, b backend) error {
 		"GORACE=atexit_sleep_ms=0",
 	)
 	env.Vars = append(env.Vars, b.variables(env)...)
-	s := &script{processes: make(map[string]*process)}
+	root, err := filepath.Abs(filepath.Join("..", ".."))
+	if err != nil {
+		return err
+	}
+	s := &script{root: root, processes: make(map[string]*process)}
 	// What scripts may set later.
 	s.names = append(s.names, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION",
-		"FILESTORE_BUCKET", "FILESTORE_STORE_ON_LOAD", "FILESTORE_TEMPORARY_LIFETIME")
+		"FILESTORE_BUCKET", "FILESTORE_STORE_ON_LOAD", "FILESTORE_TEMPORARY_LIFETIME",
+		"FILESTORE_API_KEYS", "FILESTORE_TOKEN_KEY")
 	for _, v := range env.Vars {
 		name, _, _ := strings.Cut(v, "=")
 		s.names = append(s.names, name)
@@ -168,6 +174,7 @@ func setUpScript(env *testscript.Env, b backend) error {
 
 // script is the state of one script.
 type script struct {
+	root      string   // of the repository
 	names     []string // of variables
 	processes map[string]*process
 	hanging   *hangingServer
@@ -511,6 +518,31 @@ func jsonObjects(ts *testscript.TestScript) []map[string]any {
 	return objects
 }
 
+// cmdExample runs the examples of a page of docs/, as they stand there: the blocks of shell below these headings, in
+// this order and in one shell that the first failure ends:
+//
+//	example PAGE HEADING...
+func cmdExample(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: example PAGE HEADING...")
+	}
+	page, err := os.ReadFile(filepath.Join(scriptOf(ts).root, "docs", args[0]))
+	ts.Check(err)
+	script := "set -eu\n"
+	for _, heading := range args[1:] {
+		_, section, found := strings.Cut(string(page), "\n## "+heading+"\n")
+		section, _, _ = strings.Cut(section, "\n## ")
+		blocks := regexp.MustCompile("(?s)\n```sh\n(.*?\n)```\n").FindAllStringSubmatch(section, -1)
+		if !found || len(blocks) == 0 {
+			ts.Fatalf("%s has no example below %q", args[0], heading)
+		}
+		for _, block := range blocks {
+			script += block[1]
+		}
+	}
+	ts.Check(ts.Exec("sh", "-c", script))
+}
+
 // cmdMetrics has Prometheus's own parser and rules check a file, as promtool check metrics does:
 //
 //	metrics FILE
@@ -700,16 +732,27 @@ func processOf(ts *testscript.TestScript, name string) *process {
 	return p
 }
 
-// cmdAwait waits until what a process has printed matches:
+// cmdAwait waits until what a process has printed matches, and sets variables to what the groups of the
+// pattern match:
 //
-//	await NAME PATTERN
+//	await NAME PATTERN [VARIABLE...]
 func cmdAwait(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: await NAME PATTERN")
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: await NAME PATTERN [VARIABLE...]")
 	}
 	p := processOf(ts, args[0])
 	pattern, err := regexp.Compile("(?m)" + args[1])
 	ts.Check(err)
+	if pattern.NumSubexp() != len(args)-2 {
+		ts.Fatalf("%d groups for %d variables", pattern.NumSubexp(), len(args)-2)
+	}
+	defer func() {
+		for i, group := range pattern.FindStringSubmatch(p.stdout.String()) {
+			if i > 0 {
+				ts.Setenv(args[i+1], group)
+			}
+		}
+	}()
 	tick := time.NewTicker(scriptPoll)
 	defer tick.Stop()
 	timeout := time.After(scriptDeadline)

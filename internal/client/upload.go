@@ -166,6 +166,10 @@ func (c *Client) undo(ctx context.Context, id string, outcome transfer.Outcome, 
 	case transfer.Written:
 		if err = c.deleteObject(ctx, id); err == nil {
 			err = c.Records.Discard(ctx, id)
+			if errors.Is(err, records.ErrUploaded) || errors.Is(err, records.ErrStored) {
+				// A notification of the object came first.
+				_, err = c.Records.Delete(ctx, id, c.stamp())
+			}
 		} else {
 			_, deleteErr := c.Records.Delete(ctx, id, c.stamp())
 			err = errors.Join(err, deleteErr)

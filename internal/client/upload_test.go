@@ -263,6 +263,30 @@ func testUploadFails(t *testing.T, on servers) {
 		}
 	})
 
+	t.Run("the file changes, and a notification of its object comes first", func(t *testing.T) {
+		f := on.open(t)
+		source := changedBetween{File: tempFile(t, small), at: new(atomic.Bool)}
+		f.s3Faults.OnRequest(func(r faultproxy.Request) {
+			if r.Method != http.MethodPut {
+				return
+			}
+			source.at.Store(true)
+			upload := records.Upload{At: f.stamp(0), Type: "text/plain", Size: int64(len(small))}
+			if _, err := f.table.Uploaded(context.WithoutCancel(t.Context()), f.ids[0], upload); err != nil {
+				t.Error(err)
+			}
+		})
+		_, err := f.Upload(t.Context(), client.UploadRequest{Name: "a.txt", File: source})
+		if !errors.Is(err, transfer.ErrChanged) {
+			t.Errorf("error %v", err)
+		}
+		if undo, ok := errors.AsType[*client.UndoError](err); ok {
+			t.Errorf("something is left: %v", undo)
+		}
+		f.wantState(t, f.ids[0], records.Deleted)
+		f.wantNothing(t, true)
+	})
+
 	t.Run("the source breaks off", func(t *testing.T) {
 		f := on.open(t)
 		broken := errors.New("the producer died")

@@ -34,7 +34,8 @@ type serverConfig struct {
 	Lock        string        `json:"lock"`              // held while the bucket is being made
 	Credentials Credentials   `json:"credentials"`
 	Listen      string        `json:"listen"`
-	Grace       time.Duration `json:"grace"` // how long running requests may take after the pipe closed
+	Grace       time.Duration `json:"grace"`   // how long running requests may take after the pipe closed
+	Created     bool          `json:"created"` // tell of each object that was written
 }
 
 // serverReady is what the child answers, one line of JSON on its standard output.
@@ -42,6 +43,11 @@ type serverReady struct {
 	URL    string       `json:"url,omitempty"`
 	Error  string       `json:"error,omitempty"`
 	Listen *ListenError `json:"listen,omitempty"`
+}
+
+// serverEvent is what the child tells after that, one line of JSON each, where it was asked to.
+type serverEvent struct {
+	Created string `json:"created"` // the key of an object that is there, whole
 }
 
 // child is a running S3 server.
@@ -55,8 +61,9 @@ type child struct {
 	err    error         // how it ended; to be read after done
 }
 
-// startChild starts a server and waits until it listens.
-func (s *Store) startChild(ctx context.Context, listen string, grace time.Duration) (*child, error) {
+// startChild starts a server and waits until it listens. created is told of each object that is written
+// by it, one at a time, of all of them before done is closed; it may be nil.
+func (s *Store) startChild(ctx context.Context, listen string, grace time.Duration, created func(key string)) (*child, error) {
 	program := s.Executable
 	if program == "" {
 		var err error
@@ -70,6 +77,7 @@ func (s *Store) startChild(ctx context.Context, listen string, grace time.Durati
 		Credentials: s.credentials,
 		Listen:      listen,
 		Grace:       grace,
+		Created:     created != nil,
 	}
 	if s.metadata == inSidecar {
 		config.Sidecar = s.path(sidecarDir)
@@ -77,7 +85,7 @@ func (s *Store) startChild(ctx context.Context, listen string, grace time.Durati
 
 	// Not CommandContext: the server must outlive the context, since what is left to do after
 	// an interrupt needs it.
-	stdout := &firstLine{line: make(chan []byte, 1)}
+	stdout := &childOutput{first: make(chan []byte, 1), created: created}
 	c := &child{grace: grace, cmd: exec.Command(program, ServerCommand), stderr: &tail{}, done: make(chan struct{})}
 	c.cmd.Stdout = stdout
 	c.cmd.Stderr = c.stderr
@@ -105,13 +113,13 @@ func (s *Store) startChild(ctx context.Context, listen string, grace time.Durati
 	defer cancel()
 	var line []byte
 	select {
-	case line = <-stdout.line:
+	case line = <-stdout.first:
 	case <-ctx.Done():
 		_ = c.stop()
 		return nil, c.startError(context.Cause(ctx))
 	case <-c.done:
 		select {
-		case line = <-stdout.line:
+		case line = <-stdout.first:
 		default:
 			return nil, c.startError(c.died())
 		}
@@ -171,24 +179,41 @@ func (c *child) stop() error {
 	}
 }
 
-// firstLine sends the first line written to it to the channel, which must have room for one,
-// and discards the rest: what reads the child's output must never stop, or the child would.
-type firstLine struct {
-	line chan []byte
-	text []byte
-	done bool
+// childOutput takes what the child writes: the first line goes to the channel, which must have room
+// for one, and the events after it to created. What reads the child's output must never stop,
+// or the child would.
+type childOutput struct {
+	first    chan []byte
+	created  func(key string) // nil: what follows the first line is discarded
+	text     []byte           // of a line that has not ended
+	answered bool
 }
 
-func (w *firstLine) Write(p []byte) (int, error) {
-	if w.done {
+func (w *childOutput) Write(p []byte) (int, error) {
+	if w.answered && w.created == nil {
 		return len(p), nil
 	}
 	w.text = append(w.text, p...)
-	if line, _, ok := bytes.Cut(w.text, []byte("\n")); ok {
-		w.done = true
-		w.line <- line
+	for {
+		line, rest, ok := bytes.Cut(w.text, []byte("\n"))
+		if !ok {
+			return len(p), nil
+		}
+		w.line(line)
+		w.text = append(w.text[:0], rest...)
 	}
-	return len(p), nil
+}
+
+func (w *childOutput) line(line []byte) {
+	if !w.answered {
+		w.answered = true
+		w.first <- bytes.Clone(line)
+		return
+	}
+	var event serverEvent
+	if err := json.Unmarshal(line, &event); err == nil && event.Created != "" && w.created != nil {
+		w.created(event.Created)
+	}
 }
 
 // tail keeps the end of what is written to it.

@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -650,6 +651,159 @@ func TestServe(t *testing.T) {
 	}
 }
 
+// What was written through a server that is served is told to the process that serves it, whoever has
+// written it and how.
+func TestServeTells(t *testing.T) {
+	s, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	s.Created = func(key string) { told = append(told, key) }
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ready, ended := make(chan string, 1), make(chan error, 1)
+	go func() { ended <- s.Serve(ctx, ephemeral, func(url string) { ready <- url }) }()
+	var c *s3.Client
+	select {
+	case url := <-ready:
+		c = newClient(url, s.Credentials())
+	case err := <-ended:
+		t.Fatal(err)
+	}
+
+	put(t, c, "put", "text")
+	put(t, c, "line\n\"feed", "text")
+	_, err = c.CopyObject(t.Context(), &s3.CopyObjectInput{
+		Bucket: aws.String(Bucket), Key: aws.String("copied"), CopySource: aws.String(Bucket + "/put"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := &s3.CreateMultipartUploadInput{Bucket: aws.String(Bucket), Key: aws.String("parts")}
+	upload, err := c.CreateMultipartUpload(t.Context(), parts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	part, err := c.UploadPart(t.Context(), &s3.UploadPartInput{
+		Bucket: parts.Bucket, Key: parts.Key, UploadId: upload.UploadId, PartNumber: aws.Int32(1), Body: strings.NewReader("text"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.CompleteMultipartUpload(t.Context(), &s3.CompleteMultipartUploadInput{
+		Bucket: parts.Bucket, Key: parts.Key, UploadId: upload.UploadId,
+		MultipartUpload: &types.CompletedMultipartUpload{Parts: []types.CompletedPart{{PartNumber: aws.Int32(1), ETag: part.ETag}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What fails, and what only reads or deletes, is not told.
+	_, err = c.PutObject(t.Context(), &s3.PutObjectInput{
+		Bucket: aws.String(Bucket), Key: aws.String("put"), Body: strings.NewReader("other"), IfNoneMatch: aws.String("*"),
+	})
+	if got := code(err); got != "PreconditionFailed" {
+		t.Errorf("overwriting: %q", got)
+	}
+	_ = get(t, c, "put")
+	remove(t, c, "put")
+
+	stop()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"put", "line\n\"feed", "copied", "parts"}; !slices.Equal(told, want) {
+		t.Errorf("told of %q, not of %q", told, want)
+	}
+
+	// The store works on, with a server of its own.
+	defer func() { _ = s.Close() }()
+	e, err := s.Endpoint(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := get(t, newClient(e.URL, s.Credentials()), "copied"); e.Served || got != "text" {
+		t.Errorf("afterwards %+v, %q", e, got)
+	}
+}
+
+// An upload that is under way when the server is told to end may finish, and is told.
+func TestServeTellsAtTheEnd(t *testing.T) {
+	s, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	s.Created = func(key string) { told = append(told, key) }
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ready, ended := make(chan string, 1), make(chan error, 1)
+	go func() { ended <- s.Serve(ctx, ephemeral, func(url string) { ready <- url }) }()
+	var url string
+	select {
+	case url = <-ready:
+	case err := <-ended:
+		t.Fatal(err)
+	}
+	signer := s3.NewPresignClient(newClient(url, s.Credentials()))
+	signed, err := signer.PresignPutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String(Bucket), Key: aws.String("late")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, rest := io.Pipe()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, signed.URL, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const half = 1 << 20
+	req.ContentLength = 2 * half
+	answered := make(chan error, 1)
+	go func() {
+		resp, err := http.DefaultClient.Do(req)
+		if err == nil {
+			_ = resp.Body.Close()
+			if resp.StatusCode != http.StatusOK {
+				err = errors.New(resp.Status)
+			}
+		}
+		answered <- err
+	}()
+	if _, err := rest.Write(make([]byte, half)); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	eventually(t, "the server takes no more connections", func() bool { return refuses(url) })
+	if _, err := rest.Write(make([]byte, half)); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-answered; err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if !slices.Equal(told, []string{"late"}) {
+		t.Errorf("told of %q", told)
+	}
+}
+
+// Lines come in pieces and several at once.
+func TestChildOutput(t *testing.T) {
+	var told []string
+	w := &childOutput{first: make(chan []byte, 1), created: func(key string) { told = append(told, key) }}
+	for _, piece := range []string{`{"url`, `":"u"}`, "\n" + `{"created":"a"}` + "\n" + `{"created":"b"}`, "\n", "noise\n{}\n" + `{"created":"c"}` + "\n", `{"created":"cut`} {
+		if n, err := w.Write([]byte(piece)); n != len(piece) || err != nil {
+			t.Fatalf("%q: %d, %v", piece, n, err)
+		}
+	}
+	if first := <-w.first; string(first) != `{"url":"u"}` {
+		t.Errorf("first line %q", first)
+	}
+	if want := []string{"a", "b", "c"}; !slices.Equal(told, want) {
+		t.Errorf("told of %q, not of %q", told, want)
+	}
+}
+
 func TestServeServerDies(t *testing.T) {
 	// A child that gets ready and dies.
 	s, err := Open(t.TempDir())
@@ -728,6 +882,54 @@ func TestStartFails(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+}
+
+// The key of the API is made once, for the owner alone, and is another one in another store. So is that of tokens.
+func TestAPIKey(t *testing.T) {
+	dir := t.TempDir()
+	s, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, file, err := s.APIKey()
+	if err != nil || len(key) < 26 {
+		t.Fatalf("key %q, %v", key, err)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	tokens, err := s.TokenKey()
+	if err != nil || len(tokens) != 32 {
+		t.Errorf("%d bytes, %v", len(tokens), err)
+	}
+
+	again, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if same, _, err := again.APIKey(); err != nil || same != key {
+		t.Errorf("key %q and then %q, %v", key, same, err)
+	}
+	if same, err := again.TokenKey(); err != nil || !bytes.Equal(same, tokens) {
+		t.Errorf("tokens have another key, %v", err)
+	}
+	other, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if differs, _, err := other.APIKey(); err != nil || differs == key {
+		t.Errorf("another store has the same key, %v", err)
+	}
+	if differs, err := other.TokenKey(); err != nil || bytes.Equal(differs, tokens) {
+		t.Errorf("the tokens of another store have the same key, %v", err)
+	}
+
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if key, _, err := s.APIKey(); err == nil {
+		t.Errorf("an empty file has the key %q", key)
+	}
 }
 
 func TestPermissions(t *testing.T) {

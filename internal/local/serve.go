@@ -30,7 +30,8 @@ type served struct {
 //
 // The address is an IP address and a port, and must be of the loopback interface; port 0 picks
 // one. Errors are [*ListenError], [*ServedError] when another process serves the directory, and
-// an error when the server ends by itself. It returns nil when ctx is done.
+// an error when the server ends by itself. It returns nil when ctx is done. The methods of the store
+// work after it too, with another server.
 func (s *Store) Serve(ctx context.Context, addr string, ready func(url string)) error {
 	listen, err := netip.ParseAddrPort(addr)
 	if err != nil {
@@ -52,11 +53,14 @@ func (s *Store) Serve(ctx context.Context, addr string, ready func(url string)) 
 	}
 	defer lock.Close()
 
-	child, err := s.startChild(ctx, listen.String(), serveGrace)
+	child, err := s.startChild(ctx, listen.String(), serveGrace, s.Created)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = child.stop() }() // killed at the latest after some seconds
+	defer func() {
+		_ = child.stop() // killed at the latest after some seconds
+		s.forget(child.url)
+	}()
 	withdraw, err := s.publish(child.url)
 	if err != nil {
 		return fmt.Errorf("serve local store: %w", err)
@@ -69,6 +73,15 @@ func (s *Store) Serve(ctx context.Context, addr string, ready func(url string)) 
 		return nil
 	case <-child.done:
 		return fmt.Errorf("the local S3 server died: %w", child.withLastWords(child.died()))
+	}
+}
+
+// forget has [Store.Endpoint] look for a server again, after the one at url has ended.
+func (s *Store) forget(url string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.endpoint.URL == url {
+		s.endpoint = Endpoint{}
 	}
 }
 

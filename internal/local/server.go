@@ -15,9 +15,11 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/versity/versitygw/auth"
@@ -71,8 +73,17 @@ func RunServer(stdin io.Reader, stdout io.Writer) error {
 	// Of the metadata in a sidecar directory, versitygw leaves the mode to the umask.
 	unix.Umask(0o077)
 
-	answer := func(r serverReady) { _ = json.NewEncoder(stdout).Encode(r) } // without a parent, stdin ends too
+	var telling sync.Mutex
+	tell := func(v any) {
+		telling.Lock()
+		defer telling.Unlock()
+		_ = json.NewEncoder(stdout).Encode(v) // without a parent, stdin ends too
+	}
+	answer := func(r serverReady) { tell(r) }
 	server := &server{ready: func(url string) { answer(serverReady{URL: url}) }}
+	if config.Created {
+		server.created = func(key string) { tell(serverEvent{Created: key}) }
+	}
 	if err := server.open(config); err != nil {
 		answer(serverReady{Error: err.Error()})
 		return err
@@ -95,7 +106,8 @@ func RunServer(stdin io.Reader, stdout io.Writer) error {
 
 // server is versitygw on one directory.
 type server struct {
-	ready func(url string)
+	ready   func(url string)
+	created func(key string) // may be nil
 
 	api  *s3api.S3ApiServer
 	addr string // that listen is trying
@@ -126,7 +138,7 @@ func (s *server) open(config serverConfig) error {
 	go removeLeftovers(time.Now()) // nobody waits for it
 
 	key := config.Credentials
-	s.api, err = s3api.New(backend{files},
+	s.api, err = s3api.New(backend{files, s.created},
 		middlewares.RootUserConfig{Access: key.AccessKeyID, Secret: key.SecretAccessKey}, Region, newAccounts(key),
 		nil, nil, nil, nil, // no access log, no admin log, no events, no metrics
 		s3api.WithQuiet(), s3api.WithKeepAlive(),
@@ -136,9 +148,32 @@ func (s *server) open(config serverConfig) error {
 	return err
 }
 
-// backend is the posix backend with one answer corrected.
+// backend is the posix backend with one answer corrected, that tells which objects were written. The events
+// of versitygw itself come with a request that is still to be read, and are sent by brokers of messages.
 type backend struct {
 	*posix.Posix
+	created func(key string) // may be nil
+}
+
+// tell tells that the object is there. Its client learns of it afterwards.
+func (b backend) tell(bucket, key *string, err error) {
+	if err == nil && b.created != nil && aws.ToString(bucket) == Bucket {
+		b.created(aws.ToString(key))
+	}
+}
+
+// PutObject tells of what it has written.
+func (b backend) PutObject(ctx context.Context, input s3response.PutObjectInput) (s3response.PutObjectOutput, error) {
+	output, err := b.Posix.PutObject(ctx, input)
+	b.tell(input.Bucket, input.Key, err)
+	return output, err
+}
+
+// CopyObject tells of what it has written.
+func (b backend) CopyObject(ctx context.Context, input s3response.CopyObjectInput) (s3response.CopyObjectOutput, error) {
+	output, err := b.Posix.CopyObject(ctx, input)
+	b.tell(input.Bucket, input.Key, err)
+	return output, err
 }
 
 // CompleteMultipartUpload asks the client to try again where versitygw says that all is done,
@@ -153,6 +188,7 @@ func (b backend) CompleteMultipartUpload(ctx context.Context, input *s3.Complete
 	if _, err := os.Lstat(filepath.Join(*input.Bucket, *input.Key)); errors.Is(err, fs.ErrNotExist) {
 		return s3response.CompleteMultipartUploadResult{}, "", s3err.GetAPIError(s3err.ErrSlowDown)
 	}
+	b.tell(input.Bucket, input.Key, nil)
 	return result, version, nil
 }
 

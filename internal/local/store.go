@@ -4,13 +4,16 @@ package local
 
 import (
 	"context"
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -29,6 +32,7 @@ const (
 	sidecarDir      = "sidecar" // object metadata, where the file system has no extended attributes
 	serveLockFile   = "serve.lock"
 	servedFile      = "serve.json" // locked by the process that serves
+	apiKeyFile      = "api-key"    // a line of text, so that a shell can read it
 )
 
 // newestFormat is the version of the layout above.
@@ -56,6 +60,12 @@ type Store struct {
 	// Executable is the program that is started with [ServerCommand] as its only argument. Empty
 	// means this program. It must not be changed once a method that starts a server was called.
 	Executable string
+
+	// Created is told by [Store.Serve] of the key of each object that its server has written, whoever
+	// has sent it: of one at a time, maybe of the same one twice, and of all before Serve returns, unless the
+	// server dies. It must return soon, since uploads wait for it. May be nil; it must not be changed
+	// while Serve runs.
+	Created func(key string)
 
 	dir         string // absolute
 	metadata    metadata
@@ -224,6 +234,35 @@ func (s *Store) Records() string { return s.path(recordsFile) }
 // signed.
 func (s *Store) Credentials() Credentials { return s.credentials }
 
+// APIKey returns the key that the HTTP API of the store asks for, and the file that it is in. The first call
+// makes both; they live as long as the store.
+func (s *Store) APIKey() (key, file string, err error) {
+	file = s.path(apiKeyFile)
+	lock, err := lockWait(s.path(lockFile))
+	if err != nil {
+		return "", "", fmt.Errorf("key of the API: %w", err)
+	}
+	defer lock.Close()
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		text = []byte(rand.Text() + "\n")
+		err = atomicfile.Write(file, text, 0o600)
+	}
+	if err != nil {
+		return "", "", fmt.Errorf("key of the API: %w", err)
+	}
+	if key = strings.TrimSpace(string(text)); key == "" {
+		return "", "", fmt.Errorf("key of the API: %q is empty", file)
+	}
+	return key, file, nil
+}
+
+// TokenKey returns 32 bytes for the tokens of the HTTP API. They follow from the credentials of the store, and tell
+// nothing of them.
+func (s *Store) TokenKey() ([]byte, error) {
+	return hkdf.Key(sha256.New, []byte(s.credentials.SecretAccessKey), nil, "filestore: tokens of the API", 32)
+}
+
 // Endpoint returns the S3 server of the store: the one of a [Store.Serve] in another process when
 // there is one, else a child of this process, which the first call starts and which runs until
 // [Store.Close]. The context limits the start only.
@@ -240,7 +279,7 @@ func (s *Store) Endpoint(ctx context.Context) (Endpoint, error) {
 		s.endpoint = Endpoint{URL: url, Served: true}
 		return s.endpoint, nil
 	}
-	child, err := s.startChild(ctx, ephemeral, 0)
+	child, err := s.startChild(ctx, ephemeral, 0, nil)
 	if err != nil {
 		return Endpoint{}, err
 	}

@@ -12,6 +12,8 @@ import (
 type Store struct {
 	// Executable is the program that is started with [ServerCommand] as its only argument.
 	Executable string
+	// Created is told of objects that were written.
+	Created func(key string)
 }
 
 // Open fails with [ErrUnsupported].
@@ -28,6 +30,12 @@ func (*Store) Records() string { return "" }
 
 // Credentials returns none.
 func (*Store) Credentials() Credentials { return Credentials{} }
+
+// APIKey fails with [ErrUnsupported].
+func (*Store) APIKey() (key, file string, err error) { return "", "", ErrUnsupported }
+
+// TokenKey fails with [ErrUnsupported].
+func (*Store) TokenKey() ([]byte, error) { return nil, ErrUnsupported }
 
 // Endpoint fails with [ErrUnsupported].
 func (*Store) Endpoint(context.Context) (Endpoint, error) { return Endpoint{}, ErrUnsupported }
