@@ -213,12 +213,13 @@ var form = template.Must(template.New("form").Parse(`<!DOCTYPE html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Report</title>
+<link rel="icon" href="data:,">
 <link rel="stylesheet" href="{{.Filestore}}/assets/filepond-4.32.12.min.css" crossorigin
-  integrity="FILEPOND-CSS">
+  integrity="sha384-gxLExpM0wc/52+tqYX05OVfUvJXjaoogjTwqzWHp9B+IIYHeZ2vtLpfmLx1zxBYT">
 <script src="{{.Filestore}}/assets/filepond-4.32.12.min.js" defer crossorigin
-  integrity="FILEPOND-JS"></script>
+  integrity="sha384-wi65cAhvKInCgXVXHu8gRypmmserZ5RUkTVUGRqVSNCui4W/3YkTR94Hjud3Yuoq"></script>
 <script src="{{.Filestore}}/assets/filestore.js" defer crossorigin
-  integrity="FILESTORE-JS"></script>
+  integrity="sha384-brmjO99vrs08ZIRhM9UPPGTEBLpny4yGwV0g6cJhOeLBq1hJI2bdfApHj8/jYOHL"></script>
 <h1>Report</h1>
 <form method="post" action="/">
 <p><input type="file" name="file" multiple aria-label="Attachments" data-max-files="10"

@@ -154,7 +154,8 @@
       memory.remove(id);
       if (!file || !file.token) return load(); // nobody submits it any more, so it expires
       takeBack(id, file.token).then(load, (e) => {
-        if (e.status === 404 || e.status === 410) return load();
+        // The time of the file, and of its token, is over; or it is stored meanwhile, and no longer this form's to remove.
+        if ([403, 404, 409, 410].includes(e.status)) return load();
         note(`${file.name} is no longer part of this form, but could not be removed from the server. ${e.message}`);
         error(e.message);
       });
@@ -228,12 +229,14 @@
     const pond = global.FilePond.create(input, {
       credits: false,
       maxParallelUploads: 3,
+      allowMinimumUploadDuration: false, // progress is what it is
       fileSizeBase: 1024,
       labelFileSizeKilobytes: "KiB", labelFileSizeMegabytes: "MiB", labelFileSizeGigabytes: "GiB",
       labelIdle: 'Drop files here or <span class="filepond--label-action">choose files</span>',
       labelFileLoadError: (e) => e.body,
       labelFileProcessingError: (e) => e.body,
       labelFileProcessingAborted: "Upload canceled",
+      labelTapToUndo: "tap to remove", // as the button says
       ...more,
       server: server({ ...options, memory, note }),
       files: begin,

@@ -109,6 +109,7 @@ const steps = {
     const source = (await import("node:fs")).readFileSync(axe, "utf8");
     await page.evaluate(source);
     const found = await page.evaluate(() => axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"] }));
+    if (found.passes.length === 0) throw new Error("nothing was looked at");
     return found.violations.map((v) => `${v.id}: ${v.help}: ${v.nodes.map((n) => n.html + " " + n.failureSummary).join(" | ")}`);
   },
 };
