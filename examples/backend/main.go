@@ -219,7 +219,7 @@ var form = template.Must(template.New("form").Parse(`<!DOCTYPE html>
 <script src="{{.Filestore}}/assets/filepond-4.32.12.min.js" defer crossorigin
   integrity="sha384-wi65cAhvKInCgXVXHu8gRypmmserZ5RUkTVUGRqVSNCui4W/3YkTR94Hjud3Yuoq"></script>
 <script src="{{.Filestore}}/assets/filestore.js" defer crossorigin
-  integrity="sha384-brmjO99vrs08ZIRhM9UPPGTEBLpny4yGwV0g6cJhOeLBq1hJI2bdfApHj8/jYOHL"></script>
+  integrity="sha384-UwZYfJtJLY6kLbAndzfCbPXdGOHM7EygFCHe41D+UeXULjFQl6uX5ZukzpKxDswl"></script>
 <h1>Report</h1>
 <form method="post" action="/">
 <p><input type="file" name="file" multiple aria-label="Attachments" data-max-files="10"

@@ -211,7 +211,7 @@
   //
   // The form of the input gets the ids, as values of fields of the input's name. It is not handed over while an
   // upload is under way or has failed.
-  //   note      as of server; by default the text is shown below the field
+  //   note      as of server; by default the text is shown below the field, where files that fail are explained too
   function create(input, { lifetime = 3600e3, files = [], pond: more = {}, note, ...options } = {}) {
     const form = input.form;
     const memory = new Memory(`filestore:${location.pathname}:${input.name}`, lifetime);
@@ -220,10 +220,14 @@
       ...files.map((f) => item(f, f.stored, f.stored && options.load)),
       ...[...memory.files.values()].filter((f) => !given.has(f.id)).map((f) => item(f, false, false)),
     ];
+    const messages = document.createElement("div");
+    messages.className = "filestore-messages";
+    messages.setAttribute("role", "status");
+    input.after(messages);
+    const list = messages.appendChild(document.createElement("ul"));
+    list.hidden = true;
     if (!note) {
-      const line = document.createElement("p");
-      line.setAttribute("role", "status");
-      input.after(line);
+      const line = messages.appendChild(document.createElement("p"));
       note = (text) => { line.textContent = text; };
     }
     const pond = global.FilePond.create(input, {
@@ -233,16 +237,41 @@
       fileSizeBase: 1024,
       labelFileSizeKilobytes: "KiB", labelFileSizeMegabytes: "MiB", labelFileSizeGigabytes: "GiB",
       labelIdle: 'Drop files here or <span class="filepond--label-action">choose files</span>',
-      labelFileLoadError: (e) => e.body,
-      labelFileProcessingError: (e) => e.body,
+      labelFileLoadError: "Not loaded", // beside a file there is no room for more
+      labelFileProcessingError: "Not uploaded",
       labelFileProcessingAborted: "Upload canceled",
       labelTapToUndo: "tap to remove", // as the button says
       ...more,
       server: server({ ...options, memory, note }),
       files: begin,
     });
+    explain(pond, list);
     if (form) guard(form, pond, memory, note);
     return pond;
+  }
+
+  // explain says in a list why files are not uploaded or loaded, as long as they are not.
+  function explain(pond, list) {
+    const why = new Map(); // by FilePond's own id of the file
+    const show = () => {
+      list.replaceChildren(...[...why.values()].map(({ name, text }) => {
+        const line = document.createElement("li");
+        line.textContent = name + ": " + text;
+        return line;
+      }));
+      list.hidden = why.size === 0;
+    };
+    const forget = (file) => file && why.delete(file.id) && show();
+    pond.on("error", (error, file) => {
+      if (!file || !error.body) return;
+      why.set(file.id, { name: file.filename, text: error.body });
+      show();
+    });
+    pond.on("processfilestart", forget);
+    pond.on("addfilestart", forget);
+    pond.on("addfile", (error, file) => error || forget(file));
+    pond.on("processfile", (error, file) => error || forget(file));
+    pond.on("removefile", (error, file) => forget(file));
   }
 
   const item = ({ id, name, size, type }, stored, fetched) => ({

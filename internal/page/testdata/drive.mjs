@@ -19,7 +19,6 @@ const items = () => window.items = () => [...document.querySelectorAll(".filepon
   name: item.querySelector(".filepond--file-info-main")?.textContent,
   size: item.querySelector(".filepond--file-info-sub")?.textContent,
   state: item.dataset.filepondItemState,
-  status: item.querySelector(".filepond--file-status-main")?.textContent,
 })).filter((item) => item.name);
 
 const steps = {
@@ -28,7 +27,7 @@ const steps = {
       viewport: { width, height }, colorScheme: dark ? "dark" : "light", javaScriptEnabled: script,
       isMobile: phone, hasTouch: phone, deviceScaleFactor: phone ? 2 : 1,
     });
-    context.setDefaultTimeout(20000);
+    context.setDefaultTimeout(60000);
     await context.addInitScript(items);
     const page = await context.newPage();
     const said = [];
@@ -84,8 +83,8 @@ const steps = {
   async waitText({ page, selector, text }) {
     try {
       await page.locator(selector).filter({ hasText: text }).waitFor({ state: "attached" });
-    } catch {
-      throw new Error(`want ${JSON.stringify(text)}, got ${JSON.stringify(await page.locator(selector).allInnerTexts())}`);
+    } catch (e) {
+      throw new Error(`want ${JSON.stringify(text)}, got ${JSON.stringify(await page.locator(selector).allInnerTexts())}: ${e.message}`);
     }
   },
   async visible({ page, selector }) { return page.locator(selector).isVisible(); },
