@@ -1,7 +1,7 @@
 // Command backend is an example of what stands behind a form with files. The browser uploads to the filestore by
 // itself; what comes here is a form with ids, and one call with the key stores them:
 //
-//	FILESTORE_URL=http://127.0.0.1:9470 FILESTORE_API_KEY=... go run ./examples/backend
+//	FILESTORE_URL=http://127.0.0.1:9481 FILESTORE_API_KEY=... go run ./examples/backend
 //
 // It has one form, which it remembers as long as it runs. docs/browser.md tells more.
 package main

@@ -235,6 +235,39 @@ func TestPage(t *testing.T) {
 		p.waitText(".filestore-messages", "away.txt: The server can't be reached. Check the connection, then try again.")
 	})
 
+	t.Run("what else can go wrong", func(t *testing.T) {
+		limited := httptest.NewServer(api.New(api.Options{
+			Client: s.client, Keys: []string{backendKey}, PerAddress: api.Limit{Rate: 0.01, Burst: 1},
+		}))
+		t.Cleanup(limited.Close)
+		p := b.open(t, s.backend+"/", nil) // a page without a policy, that may connect to whatever it likes
+		// process is what FilePond calls for a file; it says "uploaded", or the message.
+		process := func(options, file string) any {
+			return p.do("evaluate", "script", fmt.Sprintf(
+				`new Promise((end) => filestorePond.server(%s).process("file", %s, {}, () => end("uploaded"), end, () => {}, () => {}))`, options, file))
+		}
+		options, file := fmt.Sprintf("{api: %q}", limited.URL), `new File(["x"], "one.txt")`
+		if got := process(options, file); got != "uploaded" {
+			t.Errorf("the first: %v", got)
+		}
+		if got := process(options, file); got != "Too many requests at once. Try again in 100 s." {
+			t.Errorf("the second: %v", got)
+		}
+		options = fmt.Sprintf("{api: %q, stall: 300}", s.url)
+		if got := process(options, `{name: "large", size: 5 * 2 ** 30 + 1}`); got != "The file is larger than 5 GiB, the most that can be uploaded here." {
+			t.Errorf("too large: %v", got)
+		}
+		if got := process(options, `new File(["x"], "n".repeat(2000))`); !strings.HasPrefix(fmt.Sprint(got), "The server refused: ") {
+			t.Errorf("a name of 2000 characters: %v", got)
+		}
+		t.Cleanup(s.faults.Heal)
+		s.faults.Inject(faultproxy.On(http.MethodPut), faultproxy.Always(), faultproxy.Hang(faultproxy.Before, t.Context().Done()))
+		if got := process(options, `new File(["x"], "stalled.txt")`); got != "The upload has come to a halt. Check the connection, then try again." {
+			t.Errorf("a server that takes nothing: %v", got)
+		}
+		s.eventually(t, "stalled.txt", records.Deleted)
+	})
+
 	t.Run("too many files", func(t *testing.T) {
 		p := b.open(t, s.url+"/", nil)
 		var files []file
@@ -596,6 +629,9 @@ func startBrowser(t *testing.T) *browser {
 	}
 	if chromium == "" {
 		missing("Chromium is not installed")
+	}
+	if _, err := exec.LookPath("node"); err != nil {
+		missing(err.Error())
 	}
 	tools, err := filepath.Abs("../../.tools")
 	if err != nil {
