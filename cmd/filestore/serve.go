@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"sync"
 	"syscall"
@@ -22,6 +23,7 @@ import (
 	"github.com/designfultech/filestore/internal/api"
 	"github.com/designfultech/filestore/internal/client"
 	"github.com/designfultech/filestore/internal/local"
+	"github.com/designfultech/filestore/internal/page"
 	"github.com/designfultech/filestore/internal/records"
 )
 
@@ -53,14 +55,16 @@ type serveOptions struct {
 	burst      int
 	quota      int
 	audit      string
+	formAction string
 }
 
 func newServeCmd(a *app) *cobra.Command {
 	opts := &serveOptions{}
 	cmd := &cobra.Command{
 		Use:   "serve",
-		Short: "Serve the HTTP API, and a local store",
-		Long: `Serve the HTTP API of the filestore until Ctrl-C, or for the time of --timeout.
+		Short: "Serve the HTTP API with its upload page, and a local store",
+		Long: `Serve the HTTP API of the filestore, and beside it the upload page for browsers, until Ctrl-C,
+or for the time of --timeout.
 
 Of a local store the S3 endpoint is served too, on a fixed port, so that presigned URLs work; what
 is uploaded through them is recorded by itself, and a sweep runs every 30 minutes. Other commands
@@ -83,6 +87,7 @@ know the tokens that others handed out, with which a browser takes back what it 
 	flags.Float64Var(&opts.rate, "rate", api.DefaultRate, "requests a second of each key, and of each address without one; 0: any")
 	flags.IntVar(&opts.burst, "burst", api.DefaultBurst, "requests that may come at once after a while without any")
 	flags.IntVar(&opts.quota, "quota", api.DefaultQuota, "requests a month of each key, counted while this runs; 0: any")
+	flags.StringVar(&opts.formAction, "form-action", "", "`URL` of a backend that gets the ids of what was uploaded on the page (default: the page shows the command that stores them)")
 	registerAudit(flags, &opts.audit)
 	return cmd
 }
@@ -127,6 +132,11 @@ func (opts *serveOptions) check(a *app) error {
 		return usagef("", "--burst must be at least 1")
 	case opts.quota < 0:
 		return usagef("0 is no limit", "--quota must not be negative")
+	}
+	if opts.formAction != "" {
+		if u, err := url.Parse(opts.formAction); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return usagef("such as https://www.example.com/report", "--form-action %q is no URL of a backend", opts.formAction)
+		}
 	}
 	host, _, err := net.SplitHostPort(opts.listen)
 	if err != nil {
@@ -277,7 +287,12 @@ func (s *service) listen() (net.Listener, error) {
 // serve answers requests until ctx is done, and says so. Requests that are running then may end, and
 // a sweep is over, when it returns.
 func (s *service) serve(ctx context.Context, listener net.Listener) error {
-	server := api.Server(s.handler(), s.log)
+	handler, err := s.handler(ctx)
+	if err != nil {
+		_ = listener.Close()
+		return err
+	}
+	server := api.Server(handler, s.log)
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
 	s.app.out.line("http://" + listener.Addr().String())
@@ -318,16 +333,32 @@ func (s *service) tell(listener net.Listener) {
 	}
 }
 
-// handler answers every path.
-func (s *service) handler() http.Handler {
+// handler answers every path: the page and its parts, and the API.
+func (s *service) handler(ctx context.Context) (http.Handler, error) {
+	signer, err := s.store.Signer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	server, err := signer.Server()
+	if err != nil {
+		return nil, err
+	}
+	upload := page.Handler(page.Options{
+		S3: server.String(), Action: s.opts.formAction,
+		TemporaryLifetime: s.store.Settings.TemporaryLifetime, StoreOnLoad: s.store.Settings.StoreOnLoad,
+	})
 	// To the API 0 is the default, and less than that no limit.
 	limit := api.Limit{Rate: cmp.Or(s.opts.rate, -1), Burst: s.opts.burst}
-	return api.New(api.Options{
+	mux := http.NewServeMux()
+	mux.Handle("/{$}", upload)
+	mux.Handle("/assets/", upload)
+	mux.Handle("/", api.New(api.Options{
 		Client: s.store.Client, Keys: s.keys, TokenKey: s.tokenKey, Log: s.log,
 		PerKey: limit, PerAddress: limit,
 		Anonymous: api.Limit{Rate: anonymousFactor * limit.Rate, Burst: anonymousFactor * limit.Burst},
 		Quota:     cmp.Or(s.opts.quota, -1),
-	})
+	}))
+	return mux, nil
 }
 
 // sweepEvery is how often to sweep, 0 for never.

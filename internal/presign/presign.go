@@ -167,7 +167,7 @@ func (s Signer) object(key string) (*url.URL, error) {
 	if key == "" {
 		return nil, &InputError{"key", key, "is empty"}
 	}
-	base, err := s.base()
+	base, err := s.Server()
 	if err != nil {
 		return nil, err
 	}
@@ -175,8 +175,9 @@ func (s Signer) object(key string) (*url.URL, error) {
 	return &url.URL{Scheme: base.Scheme, Host: base.Host, Path: path, RawPath: escapePath(path)}, nil
 }
 
-// base returns the address of the S3 service.
-func (s Signer) base() (*url.URL, error) {
+// Server returns the address of the S3 service, to which all URLs lead: scheme, host and base path. Errors are those of an
+// Endpoint that is none, an [*InputError].
+func (s Signer) Server() (*url.URL, error) {
 	if s.Endpoint == "" {
 		return &url.URL{Scheme: "https", Host: awsHost(s.Region)}, nil
 	}
