@@ -208,7 +208,7 @@ func TestEndlessBody(t *testing.T) {
 	f := withoutStore(t, api.Options{})
 	for _, announced := range []int64{-1, 10 << 30} {
 		body := &endless{}
-		r := httptest.NewRequest("PUT", "/files", io.NopCloser(body))
+		r := httptest.NewRequest(http.MethodPut, "/files", io.NopCloser(body))
 		r.ContentLength = announced
 		w := httptest.NewRecorder()
 		f.handler.ServeHTTP(w, r)

@@ -130,7 +130,7 @@ func TestSlowClients(t *testing.T) {
 				other, begin := n.dial(), time.Now()
 				fmt.Fprint(other, strings.Replace(healthz, "\r\n\r\n", "\r\nConnection: close\r\n\r\n", 1))
 				resp, err := http.ReadResponse(bufio.NewReader(other), nil)
-				if err != nil || resp.StatusCode != 200 || time.Since(begin) > time.Second {
+				if err != nil || resp.StatusCode != http.StatusOK || time.Since(begin) > time.Second {
 					t.Fatalf("another client: %v after %v", err, time.Since(begin))
 				}
 				_, _ = io.Copy(io.Discard, resp.Body)
