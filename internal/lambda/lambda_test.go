@@ -3,6 +3,7 @@ package lambda_test
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,9 @@ func TestLambda(t *testing.T) {
 }
 
 func testLambda(t *testing.T, program string, s3 testserver.S3, table string) {
+	t.Run("a file's life", func(t *testing.T) { testAPI(t, program, s3, table) })
+	t.Run("keys", func(t *testing.T) { testKeys(t, program, s3, table) })
+	t.Run("store on load", func(t *testing.T) { testStoreOnLoad(t, program, s3, table) })
 	t.Run("notifications and sweeps", func(t *testing.T) { testNotifications(t, program, s3, table) })
 	t.Run("settings", func(t *testing.T) { testSettings(t, program, s3, table) })
 }
@@ -62,7 +66,7 @@ func state(t testing.TB, program string, env []string, id string) string {
 
 func testNotifications(t *testing.T, program string, s3 testserver.S3, table string) {
 	bucket, env := newFilestore(t, program, s3, table)
-	f := start(t, program, append(env, "FILESTORE_TEMPORARY_LIFETIME=1s")...)
+	f := start(t, program, append(slices.Clone(env), "FILESTORE_TEMPORARY_LIFETIME=1s")...)
 	f.succeed(t, newEvent(t, "s3-test").with(t, "Bucket", bucket).text(t))
 	wantState := func(id, want string) {
 		t.Helper()
@@ -135,7 +139,7 @@ func testSettings(t *testing.T, program string, s3 testserver.S3, table string) 
 		"a short token key": {"FILESTORE_TOKEN_KEY=secret", "FILESTORE_TOKEN_KEY has 6 bytes, and must have 32 or more"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := start(t, program, append(env, test.variable)...)
+			f := start(t, program, append(slices.Clone(env), test.variable)...)
 			<-f.ended
 			lines := f.log.lines(t)
 			if len(lines) != 1 {

@@ -1,7 +1,6 @@
 package lambda_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -10,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -124,7 +124,7 @@ func (r *runtimeAPI) answered(w http.ResponseWriter, o outcome) {
 // function is the program as a function, running.
 type function struct {
 	runtime *runtimeAPI
-	log     *logFile
+	log     logFile
 	ended   chan struct{}
 	err     error // why it ended
 	n       int   // events so far
@@ -133,15 +133,20 @@ type function struct {
 // start starts the program as Lambda does.
 func start(t testing.TB, program string, env ...string) *function {
 	t.Helper()
-	f := &function{runtime: newRuntimeAPI(t), log: &logFile{}, ended: make(chan struct{})}
+	f := &function{runtime: newRuntimeAPI(t), log: logFile{filepath.Join(t.TempDir(), "log")}, ended: make(chan struct{})}
+	log, err := os.Create(f.log.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
 	cmd := exec.Command(program) //nolint:noctx // it is killed below
 	cmd.Dir = t.TempDir()
 	// Lambda sets no HOME.
-	cmd.Env = append(env, lambda.RuntimeAPI+"="+strings.TrimPrefix(f.runtime.server.URL, "http://"), "PATH="+os.Getenv("PATH"),
+	cmd.Env = append(slices.Clone(env), lambda.RuntimeAPI+"="+strings.TrimPrefix(f.runtime.server.URL, "http://"), "PATH="+os.Getenv("PATH"),
 		"AWS_LAMBDA_FUNCTION_NAME=filestore", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE=256", "AWS_LAMBDA_FUNCTION_VERSION=$LATEST",
 		"AWS_LAMBDA_LOG_GROUP_NAME=/aws/lambda/filestore", "AWS_LAMBDA_LOG_STREAM_NAME=2026/11/25/[$LATEST]0", "_HANDLER=bootstrap", "TZ=:UTC",
 		"GORACE=atexit_sleep_ms=0")
-	cmd.Stdout, cmd.Stderr = f.log, f.log
+	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +158,7 @@ func start(t testing.TB, program string, env ...string) *function {
 		_ = cmd.Process.Kill() // fails where it has ended
 		<-f.ended
 		if t.Failed() {
-			t.Logf("the log of the function:\n%s", f.log)
+			t.Logf("the log of the function:\n%s", f.log.text(t))
 		}
 	})
 	return f
@@ -227,29 +232,23 @@ func (f *function) ask(t testing.TB, request event, status int, into any) answer
 	return a
 }
 
-// logFile is what a function writes.
-type logFile struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
+// logFile is what a function writes: a file, in which a line is before the function goes on.
+type logFile struct{ path string }
 
-func (l *logFile) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logFile) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
+func (l logFile) text(t testing.TB) string {
+	t.Helper()
+	text, err := os.ReadFile(l.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 // lines are the objects in the log, of which every line must be one.
-func (l *logFile) lines(t testing.TB) []map[string]any {
+func (l logFile) lines(t testing.TB) []map[string]any {
 	t.Helper()
 	var all []map[string]any
-	for line := range strings.Lines(l.String()) {
+	for line := range strings.Lines(l.text(t)) {
 		var object map[string]any
 		if err := json.Unmarshal([]byte(line), &object); err != nil {
 			t.Errorf("%q is no line of JSON: %v", line, err)
@@ -270,7 +269,8 @@ func bootstrap(t testing.TB) string {
 	return path
 }
 
-// newBucket returns the environment of a function with a filestore of its own, made by the program itself.
+// newFilestore returns the environment of a function with a filestore of its own. Its table has the index of what is
+// pending: to read all of a table in the many parts of a sweep with a limit of time takes dynalite seconds.
 func newFilestore(t testing.TB, program string, s3 testserver.S3, dynamoDB string) (bucket string, env []string) {
 	t.Helper()
 	bucket = "bucket-" + client.NewID()
@@ -280,7 +280,7 @@ func newFilestore(t testing.TB, program string, s3 testserver.S3, dynamoDB strin
 		"FILESTORE_BUCKET=" + bucket, "FILESTORE_TABLE=files-" + client.NewID(), "FILESTORE_LOG_FORMAT=json",
 		"FILESTORE_TOKEN_KEY=0123456789abcdef0123456789abcdef",
 	}
-	run(t, program, env, "init")
+	run(t, program, env, "init", "--index")
 	return bucket, env
 }
 
@@ -288,7 +288,7 @@ func newFilestore(t testing.TB, program string, s3 testserver.S3, dynamoDB strin
 func run(t testing.TB, program string, env []string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), program, args...)
-	cmd.Env = append(env, "HOME="+t.TempDir(), "GORACE=atexit_sleep_ms=0")
+	cmd.Env = append(slices.Clone(env), "HOME="+t.TempDir(), "GORACE=atexit_sleep_ms=0")
 	var errs strings.Builder
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
