@@ -54,12 +54,16 @@ func runLambda(ctx context.Context, a *app) (err error) {
 	}
 	defer func() { err = errors.Join(err, store.close()) }()
 	log := slog.New(lambda.WithRequestID(slog.NewJSONHandler(plainJSON{a.stderr}, &slog.HandlerOptions{ReplaceAttr: logTime})))
+	lambda.Serve(ctx, a.newFunction(store, tokenKey, log), plainJSON{a.stderr})
+	return ctx.Err()
+}
+
+func (a *app) newFunction(store *filestore, tokenKey []byte, log *slog.Logger) *lambda.Function {
 	opts := api.Options{Client: store.Client, TokenKey: tokenKey, Log: log}
 	f := &lambda.Function{Client: store.Client, Log: log, Trusted: api.New(opts)}
 	opts.Keys = a.apiKeys()
 	f.Asking = api.New(opts)
-	lambda.Serve(ctx, f, plainJSON{a.stderr})
-	return ctx.Err()
+	return f
 }
 
 // minTokenKey is how many bytes a key of tokens has at least: as many as it is of use to have (RFC 2104, "Keys").
