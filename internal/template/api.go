@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,14 +61,15 @@ func addAPI(d *Document, opts API) error {
 	addFunction(d, function{name: sweepFunction, suffix: "sweeps", role: policy.Sweeper, seconds: sweepSeconds, condition: sweeps})
 
 	// The bucket is named, and not referred to: it can be made only once there is the permission.
-	d.Resources.add(notificationPermission, permission(notificationFunction, "s3", sub{"arn:${AWS::Partition}:s3:::${BucketName}"}))
+	fromBucket := properties{"SourceArn": sub{"arn:${AWS::Partition}:s3:::${BucketName}"}, "SourceAccount": ref{"AWS::AccountId"}}
+	d.Resources.add(notificationPermission, permission(notificationFunction, "s3", fromBucket))
 	d.Resources.add(sweepSchedule, &resource{Type: "AWS::Events::Rule", Condition: sweeps, Properties: properties{
 		"Description":        "Removes temporary files that nobody stored.",
 		"ScheduleExpression": "rate(30 minutes)",
 		"State":              "ENABLED",
 		"Targets":            []properties{{"Id": "sweep", "Arn": arnOf(sweepFunction)}},
 	}})
-	sweepPermission := permission(sweepFunction, "events", arnOf(sweepSchedule))
+	sweepPermission := permission(sweepFunction, "events", properties{"SourceArn": arnOf(sweepSchedule)})
 	sweepPermission.Condition = sweeps
 	d.Resources.add("SweepPermission", sweepPermission)
 
@@ -181,12 +183,12 @@ func policyOf(role policy.Role) properties {
 	return properties{"Version": doc.Version, "Statement": statements}
 }
 
-// permission lets a service call a function, on behalf of one resource.
-func permission(function, service string, source any) *resource {
-	return &resource{Type: "AWS::Lambda::Permission", Properties: properties{
-		"Action": "lambda:InvokeFunction", "FunctionName": ref{function}, "Principal": service + ".amazonaws.com",
-		"SourceAccount": ref{"AWS::AccountId"}, "SourceArn": source,
-	}}
+// permission lets a service call a function, on behalf of one resource. The ARN of a bucket has no account in it, which
+// must be named beside it: somebody else may get a bucket of that name one day.
+func permission(function, service string, from properties) *resource {
+	p := properties{"Action": "lambda:InvokeFunction", "FunctionName": ref{function}, "Principal": service + ".amazonaws.com"}
+	maps.Copy(p, from)
+	return &resource{Type: "AWS::Lambda::Permission", Properties: p}
 }
 
 // addGateway adds the REST API, with a key and a usage plan.
@@ -201,8 +203,9 @@ func addGateway(d *Document) error {
 		"EndpointConfiguration": properties{"Types": []string{"REGIONAL"}},
 	}})
 	inAPI := ref{theAPI}
-	d.Resources.add("ApiPermission", permission(apiFunction, "apigateway",
-		sub{"arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${" + theAPI + "}/*"}))
+	d.Resources.add("ApiPermission", permission(apiFunction, "apigateway", properties{
+		"SourceArn": sub{"arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${" + theAPI + "}/*"},
+	}))
 
 	// What a deployment is of: it takes all as it is when it is made.
 	var deployed section[*resource]
@@ -222,9 +225,7 @@ func addGateway(d *Document) error {
 			"RestApiId": inAPI, "ResponseType": r.name,
 			"ResponseParameters": properties{"gatewayresponse.header.Access-Control-Allow-Origin": "'*'"},
 		}
-		for name, value := range r.more {
-			p[name] = value
-		}
+		maps.Copy(p, r.more)
 		deployed.add("Gateway"+logicalID(strings.ToLower(r.name)), &resource{Type: "AWS::ApiGateway::GatewayResponse", Properties: p})
 	}
 	paths := make(map[string]any) // by path, what refers to it
