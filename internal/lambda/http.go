@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -37,9 +38,7 @@ func (f *Function) request1(ctx context.Context, payload []byte, rest bool) ([]b
 	for name, value := range e.QueryStringParameters {
 		query.Set(name, value)
 	}
-	for name, values := range e.MultiValueQueryStringParameters {
-		query[name] = values
-	}
+	maps.Copy(query, e.MultiValueQueryStringParameters)
 	handler := f.Asking
 	if rest && e.RequestContext.Identity.APIKeyID != "" {
 		handler = f.Trusted

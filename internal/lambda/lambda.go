@@ -41,8 +41,8 @@ type Function struct {
 // more. logs gets what there is no other way to tell.
 func Serve(ctx context.Context, f *Function, logs io.Writer) {
 	// The library tells of failed events through package log: an object in JSON, a line each.
-	log.SetFlags(0)
-	log.SetOutput(logs)
+	log.SetFlags(0)     //nolint:forbidigo // see above
+	log.SetOutput(logs) //nolint:forbidigo // see above
 	awslambda.StartWithOptions(f, awslambda.WithContext(ctx))
 }
 
