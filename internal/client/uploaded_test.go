@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -139,25 +140,26 @@ func testObjectCreatedDeleted(t *testing.T, on servers) {
 	// So it is where it is deleted at the last moment.
 	id = f.placeholder(t, time.Minute)
 	f.put(t, id, content)
-	f.Records = &lateTable{Table: f.Records, before: func() {
-		if _, err := f.table.Delete(t.Context(), id, now); err != nil {
-			t.Error(err)
-		}
+	f.Records = &lateTable{Table: f.Records, before: func() error {
+		_, err := f.table.Delete(t.Context(), id, now)
+		return err
 	}}
 	f.created(t, id)
 	f.wantState(t, id, records.Deleted)
 	f.wantConsistent(t)
 }
 
-// lateTable has something happen just before an upload is recorded.
+// lateTable has something happen just before an upload is recorded, which then is not where that fails.
 type lateTable struct {
 	records.Table
-	before func()
+	before func() error
 }
 
-func (l *lateTable) Uploaded(ctx context.Context, id string, u records.Upload) (records.Record, error) {
-	l.before()
-	return l.Table.Uploaded(ctx, id, u)
+func (l *lateTable) Correct(ctx context.Context, id string, known records.Stamp, u records.Upload) (records.Record, error) {
+	if err := l.before(); err != nil {
+		return records.Record{}, err
+	}
+	return l.Table.Correct(ctx, id, known, u)
 }
 
 // Where something fails nothing is done, and it can be done again.
@@ -173,11 +175,11 @@ func testObjectCreatedFails(t *testing.T, on servers) {
 	}
 	f.heal()
 
-	f.failRecords(faultproxy.Before, onUploaded)
-	if _, _, err = f.ObjectCreated(t.Context(), id); err == nil {
-		t.Error("no error")
+	f.Records = &lateTable{Table: f.Records, before: func() error { return errTable }}
+	if _, _, err = f.ObjectCreated(t.Context(), id); !errors.Is(err, errTable) {
+		t.Errorf("%v, want %v", err, errTable)
 	}
-	f.heal()
+	f.Records = f.table
 	if r := f.record(t, id); r.State() != records.Placeholder {
 		t.Errorf("%+v", r)
 	}
