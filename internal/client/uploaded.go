@@ -42,7 +42,7 @@ func (c *Client) uploaded(ctx context.Context, r records.Record) (records.Record
 			return r, err
 		}
 		upload.Store = c.Settings.StoreOnLoad
-		after := r
+		var after records.Record
 		if r.UploadedAt.IsSet() { // overwritten: it is another upload, with a time of its own
 			after, err = c.Records.Uploaded(ctx, r.ID, upload)
 		} else {
