@@ -188,6 +188,7 @@ Without an AWS account, --local keeps everything in a directory on this disk.`,
 		{"admin", newTemplateCmd(a)},
 		{"admin", newPolicyCmd(a)},
 		{"admin", newServeCmd(a)},
+		{"admin", newLambdaCmd(a)},
 		{"", newVersionCmd(a)},
 		{"", newServerCmd(a)},
 	} {

@@ -120,18 +120,8 @@ func (a *app) settings() (settings, error) {
 		table:   a.setting("table", f.table, "FILESTORE_TABLE"),
 		profile: f.profile, region: f.region, endpointURL: f.endpointURL,
 	}}
-	var err error
-	if s.URLLifetime, err = a.durationSetting("url-expiration", f.urlExpiration, "FILESTORE_URL_EXPIRATION"); err != nil {
+	if err := a.storeSettings(&s); err != nil {
 		return s, err
-	}
-	if s.URLLifetime < presign.MinLifetime || s.URLLifetime > presign.MaxLifetime {
-		return s, usagef("", "the lifetime of URLs is %s, and must be from 1s to 7d", shortDuration(s.URLLifetime))
-	}
-	if s.TemporaryLifetime, err = a.durationSetting("temporary-lifetime", f.temporaryLifetime, "FILESTORE_TEMPORARY_LIFETIME"); err != nil {
-		return s, err
-	}
-	if s.TemporaryLifetime <= 0 {
-		return s, usagef("", "the temporary lifetime is %s, and must be more than zero", shortDuration(s.TemporaryLifetime))
 	}
 	if f.stallTimeout <= 0 {
 		return s, usagef("", "--stall-timeout must be more than zero")
@@ -145,13 +135,31 @@ func (a *app) settings() (settings, error) {
 	if s.bandwidth = int64(bandwidth); s.bandwidth > 0 && s.bandwidth < client.MinBandwidth {
 		return s, usagef("0 is no limit", "the bandwidth is %d bytes a second, and must be at least %s", s.bandwidth, iecSize(client.MinBandwidth))
 	}
+	return s, a.localSetting(&s)
+}
+
+// storeSettings resolves the settings that all clients of a filestore should have alike.
+func (a *app) storeSettings(s *settings) (err error) {
+	f := &a.flags
+	if s.URLLifetime, err = a.durationSetting("url-expiration", f.urlExpiration, "FILESTORE_URL_EXPIRATION"); err != nil {
+		return err
+	}
+	if s.URLLifetime < presign.MinLifetime || s.URLLifetime > presign.MaxLifetime {
+		return usagef("", "the lifetime of URLs is %s, and must be from 1s to 7d", shortDuration(s.URLLifetime))
+	}
+	if s.TemporaryLifetime, err = a.durationSetting("temporary-lifetime", f.temporaryLifetime, "FILESTORE_TEMPORARY_LIFETIME"); err != nil {
+		return err
+	}
+	if s.TemporaryLifetime <= 0 {
+		return usagef("", "the temporary lifetime is %s, and must be more than zero", shortDuration(s.TemporaryLifetime))
+	}
 	s.StoreOnLoad = f.storeOnLoad
 	if text, ok := a.lookupEnv("FILESTORE_STORE_ON_LOAD"); ok && text != "" && !f.changed("store-on-load") {
 		if s.StoreOnLoad, err = parseBool(text); err != nil {
-			return s, usagef("", "FILESTORE_STORE_ON_LOAD: %w", err)
+			return usagef("", "FILESTORE_STORE_ON_LOAD: %w", err)
 		}
 	}
-	return s, a.localSetting(&s)
+	return nil
 }
 
 // setting returns the value of a flag, of its variable where only that is set, or the default.

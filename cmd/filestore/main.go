@@ -15,7 +15,7 @@ import (
 	_ "github.com/designfultech/filestore/internal/gcpercent" // before anything is made
 )
 
-func main() { os.Exit(run(os.Args[1:])) }
+func main() { os.Exit(run(asLambda(os.Args[0], os.LookupEnv, os.Args[1:]))) }
 
 // run runs the command line on the process's own streams and returns the exit status.
 func run(args []string) int {

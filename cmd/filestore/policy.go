@@ -26,6 +26,8 @@ func newPolicyCmd(a *app) *cobra.Command {
   uploader  upload, uploads, store, info, presign put; copy, at the destination
   reader    info, download, presign get; copy of files by their ids, at the source
   sweeper   expire, list, stats, index backfill, verify (but for the repair of orphans)
+  api            the HTTP API, before whatever asks for it
+  notifications  what S3 tells of objects that were written
   admin     every command; delete, init and the rest of index are for it alone
 
 It is for the one bucket and table that are configured. Without --region or AWS_REGION the
@@ -39,7 +41,7 @@ Nothing is asked for on the network, and no credentials are needed.`,
 		RunE: func(*cobra.Command, []string) error { return runPolicy(a, opts) },
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&opts.role, "role", "", "uploader, reader, sweeper or admin")
+	flags.StringVar(&opts.role, "role", "", "uploader, reader, sweeper, api, notifications or admin")
 	flags.StringVar(&opts.account, "account", "", "the account of the table, 12 `digits` (default: any)")
 	flags.StringVar(&opts.partition, "partition", "", "aws, aws-cn or aws-us-gov (default: the region's)")
 	return cmd
@@ -47,7 +49,7 @@ Nothing is asked for on the network, and no credentials are needed.`,
 
 func runPolicy(a *app, opts *policyOptions) error {
 	if opts.role == "" {
-		return usagef("--role uploader, reader, sweeper or admin", "no role is given")
+		return usagef("--role uploader, reader, sweeper, api, notifications or admin", "no role is given")
 	}
 	role, err := policy.ParseRole(opts.role)
 	if err != nil {

@@ -38,10 +38,12 @@ import (
 // Administrators do what all others do, and more.
 func roleRuns() map[policy.Role][]func(*testing.T, *site) {
 	return map[policy.Role][]func(*testing.T, *site){
-		policy.Uploader: {upload},
-		policy.Reader:   {read},
-		policy.Sweeper:  {sweep},
-		policy.Admin:    {upload, read, sweep, administer},
+		policy.Uploader:      {upload},
+		policy.Reader:        {read},
+		policy.Sweeper:       {sweep},
+		policy.API:           {serveAPI},
+		policy.Notifications: {beNotified},
+		policy.Admin:         {upload, read, sweep, administer},
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 type templateOptions struct {
 	index bool
+	api   bool
 }
 
 func newTemplateCmd(a *app) *cobra.Command {
@@ -34,13 +35,20 @@ func newTemplateCloudFormationCmd(a *app) *cobra.Command {
 creates. Both outlive the stack. Its parameters are BucketName and TableName, which --bucket
 and --table give a default, and PointInTimeRecovery. Its outputs are the names and the ARNs.
 
+With --api it is also of the HTTP API: this program as functions of AWS Lambda, for requests, for
+notifications of S3 and for sweeps, behind a REST API with a key and a usage plan. Its further
+parameters are where the code is, the settings (which --store-on-load, --url-expiration and
+--temporary-lifetime give a default) and the limits; its further outputs ApiUrl and ApiKeyId.
+
 Nothing is asked for on the network, and no credentials are needed.`,
 		Example: `  filestore template cloudformation > filestore.json
   aws cloudformation deploy --stack-name filestore --template-file filestore.json \
-    --parameter-overrides BucketName=my-files PointInTimeRecovery=true`,
+    --parameter-overrides BucketName=my-files PointInTimeRecovery=true
+  filestore template cloudformation --api --bucket my-files > api.json`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return runTemplateCloudFormation(a, opts) },
 	}
+	cmd.Flags().BoolVar(&opts.api, "api", false, "with the HTTP API, on AWS Lambda")
 	cmd.Flags().BoolVar(&opts.index, "index", false, "with an index of the records that sweeps look at")
 	return cmd
 }
@@ -50,7 +58,17 @@ func runTemplateCloudFormation(a *app, opts *templateOptions) error {
 	if err != nil {
 		return err
 	}
-	doc, err := template.CloudFormation(template.Options{Bucket: bucket, Table: table, Index: opts.index})
+	what := template.Options{Bucket: bucket, Table: table, Index: opts.index}
+	if opts.api {
+		var s settings
+		if err := a.storeSettings(&s); err != nil {
+			return err
+		}
+		what.API = &template.API{
+			StoreOnLoad: s.StoreOnLoad, URLExpiration: shortDuration(s.URLLifetime), TemporaryLifetime: shortDuration(s.TemporaryLifetime),
+		}
+	}
+	doc, err := template.CloudFormation(what)
 	if err != nil {
 		return err
 	}

@@ -50,6 +50,19 @@ type ran struct {
 // for the SDK too.
 func runInAccount(ctx context.Context, t *testing.T, env map[string]string, args ...string) ran {
 	t.Helper()
+	setAccountEnv(t, env)
+	var out, errs bytes.Buffer
+	a := &app{stdin: strings.NewReader(""), stdout: &out, stderr: &errs, lookupEnv: func(name string) (string, bool) {
+		value, ok := env[name]
+		return value, ok
+	}}
+	status := a.main(ctx, args)
+	return ran{status, out.String(), errs.String()}
+}
+
+// setAccountEnv gives the SDK no other environment than env.
+func setAccountEnv(t *testing.T, env map[string]string) {
+	t.Helper()
 	for _, name := range []string{"AWS_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_REGION",
 		"AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_DYNAMODB"} {
 		t.Setenv(name, "")
@@ -59,13 +72,6 @@ func runInAccount(ctx context.Context, t *testing.T, env map[string]string, args
 	for name, value := range env {
 		t.Setenv(name, value)
 	}
-	var out, errs bytes.Buffer
-	a := &app{stdin: strings.NewReader(""), stdout: &out, stderr: &errs, lookupEnv: func(name string) (string, bool) {
-		value, ok := env[name]
-		return value, ok
-	}}
-	status := a.main(ctx, args)
-	return ran{status, out.String(), errs.String()}
 }
 
 // account answers as an AWS account without any bucket or table, in which all that is asked for

@@ -236,14 +236,14 @@ func (cp *copying) settle(ctx context.Context, item copyItem) (Copied, error) {
 	case want.State() != records.Deleted && !ValidID(item.id):
 		return Copied{}, notAnID(item.id)
 	case !item.found:
-		return cp.make(ctx, want, false)
+		return cp.make(ctx, want, nil)
 	}
 	there, err := written(item.there)
 	if err != nil {
 		return Copied{}, fileError(item.id, Conflict, "the record at the destination is malformed: %w", err)
 	}
-	if isLeftover(there, want) {
-		return cp.make(ctx, want, true)
+	if isLeftover(there, want) && (!there.UploadedAt.IsSet() || cp.isCopied(ctx, want, there)) {
+		return cp.make(ctx, want, &item.there)
 	}
 	if want.State() == records.Deleted && there.State() == records.Deleted && want.Name == there.Name {
 		// Deleted is final; both sides have their sweeps, and do not wait for each other.
@@ -254,7 +254,9 @@ func (cp *copying) settle(ctx context.Context, item copyItem) (Copied, error) {
 	}
 	switch {
 	case want.StoredAt == there.StoredAt && want.DeletedAt == there.DeletedAt:
-		return cp.confirm(ctx, want)
+		done, err := cp.confirm(ctx, want)
+		done.Record = there
+		return done, err
 	case !there.DeletedAt.IsSet() && (!there.StoredAt.IsSet() || there.StoredAt == want.StoredAt):
 		return cp.forward(ctx, want, there)
 	}
@@ -289,13 +291,21 @@ func leftover(r records.Record) records.Record {
 
 // isLeftover reports whether a record is the placeholder of a copy of want, of this one or of one that
 // was killed.
+//
+// Where notifications tell the destination of new objects, it may have got what they tell of the copy's: type, size,
+// uploaded_at, and where files are stored on load the same stored_at. If want has no created_at either, a copy that was
+// made looks like that too, but for uploaded_at.
 func isLeftover(there, want records.Record) bool {
 	there.Type = "" // as a server may keep an empty one
+	if (want.CreatedAt.IsSet() || there.UploadedAt > want.UploadedAt) && (!there.StoredAt.IsSet() || there.StoredAt == there.UploadedAt) {
+		there.Size, there.UploadedAt, there.StoredAt = -1, "", ""
+	}
 	return records.Same(there, leftover(want))
 }
 
 // differences names the attributes that two records of one file must have in common, and have not.
-// What came of the file after its upload is not among them.
+// What came of the file after its upload is not among them. b is the one at the destination: it may have been uploaded
+// later, by a notification that has told of the copy's object.
 func differences(a, b records.Record) []string {
 	var names []string
 	for _, attribute := range []struct {
@@ -308,7 +318,7 @@ func differences(a, b records.Record) []string {
 		{"meta", a.Meta == b.Meta},
 		{"fingerprint", a.Fingerprint == b.Fingerprint},
 		{"created_at", a.CreatedAt == b.CreatedAt},
-		{"uploaded_at", a.UploadedAt == b.UploadedAt},
+		{"uploaded_at", a.UploadedAt == b.UploadedAt || a.UploadedAt.IsSet() && a.UploadedAt < b.UploadedAt},
 	} {
 		if !attribute.same {
 			names = append(names, attribute.name)
@@ -317,36 +327,58 @@ func differences(a, b records.Record) []string {
 	return names
 }
 
-// make makes a file of which the destination has nothing, or what a copy has left.
-func (cp *copying) make(ctx context.Context, want records.Record, resumed bool) (Copied, error) {
+// make makes a file of which the destination has nothing, or what a copy has left: left, as it is there.
+func (cp *copying) make(ctx context.Context, want records.Record, left *records.Record) (Copied, error) {
 	done := Copied{Action: CopyMade, Record: want}
 	if cp.opts.DryRun {
 		return done, nil
 	}
 	var err error
 	if want.State() == records.Deleted {
-		err = cp.makeDeleted(ctx, want, resumed)
+		err = cp.makeDeleted(ctx, want, left)
 	} else {
-		done.Unverified, err = cp.makeLive(ctx, want, resumed)
+		done.Unverified, err = cp.makeLive(ctx, want, left)
 	}
 	return done, err
 }
 
 // makeDeleted makes the record of a file that is deleted. What a copy has sent before it was goes
 // first: no sweep would look for it, since the file was deleted longer ago.
-func (cp *copying) makeDeleted(ctx context.Context, want records.Record, resumed bool) error {
-	if resumed {
+func (cp *copying) makeDeleted(ctx context.Context, want records.Record, left *records.Record) error {
+	if left != nil {
 		if err := errors.Join(cp.to.abortUploads(ctx, want.ID), cp.to.deleteObject(ctx, want.ID)); err != nil {
 			return err
 		}
 	}
-	return cp.to.Records.Import(ctx, want)
+	return cp.record(ctx, want, left)
+}
+
+// record has the destination say of a file what the source does. Of the object that was sent it may be told before:
+// then the record takes the place of what that has made of the placeholder.
+func (cp *copying) record(ctx context.Context, want records.Record, left *records.Record) error {
+	for tries := 1; ; tries++ {
+		var err error
+		if left != nil && left.UploadedAt.IsSet() {
+			err = cp.to.Records.ImportAnnounced(ctx, want, left.UploadedAt)
+		} else {
+			err = cp.to.Records.Import(ctx, want)
+		}
+		refusal, refused := errors.AsType[*records.TransitionError](err)
+		if !refused || tries == lookAgain {
+			return err
+		}
+		there, malformed := written(refusal.Current)
+		if malformed != nil || !isLeftover(there, want) {
+			return err
+		}
+		left = &refusal.Current
+	}
 }
 
 // makeLive makes a placeholder, the object, and then the record with all that it has in one write.
 // While the object may be there, so is a record of its id.
-func (cp *copying) makeLive(ctx context.Context, want records.Record, resumed bool) (unverified bool, err error) {
-	if !resumed {
+func (cp *copying) makeLive(ctx context.Context, want records.Record, left *records.Record) (unverified bool, err error) {
+	if left == nil {
 		createCtx, cancel := transfer.Outlive(ctx)
 		err := cp.to.Records.Create(createCtx, leftover(want))
 		cancel()
@@ -358,7 +390,7 @@ func (cp *copying) makeLive(ctx context.Context, want records.Record, resumed bo
 			return false, err
 		}
 	}
-	if !resumed || !cp.isThere(ctx, want) {
+	if left == nil || !cp.isThere(ctx, want) {
 		if unverified, err = cp.send(ctx, want); err != nil {
 			if upload, ok := errors.AsType[*transfer.UploadError](err); !ok || upload.Outcome == transfer.NotWritten {
 				cp.discard(ctx, want.ID)
@@ -368,7 +400,7 @@ func (cp *copying) makeLive(ctx context.Context, want records.Record, resumed bo
 	}
 	importCtx, cancel := transfer.Outlive(ctx)
 	defer cancel()
-	err = cp.to.Records.Import(importCtx, want)
+	err = cp.record(importCtx, want, left)
 	switch {
 	case errors.Is(err, records.ErrDeleted):
 		// The contract: "if it was deleted meanwhile: delete the object again".
@@ -378,7 +410,7 @@ func (cp *copying) makeLive(ctx context.Context, want records.Record, resumed bo
 	case err != nil:
 		return false, err
 	}
-	if resumed {
+	if left != nil {
 		// What the killed copy has begun; where that fails, the sweep of old multipart uploads does it.
 		_ = cp.to.abortUploads(ctx, want.ID)
 	}
@@ -414,6 +446,25 @@ func (cp *copying) isThere(ctx context.Context, want records.Record) bool {
 	source, err := cp.from.Transfer.Head(ctx, want.ID)
 	return err == nil && source.Size == there.Size && slices.ContainsFunc(there.Checksums, func(c transfer.Checksum) bool {
 		return slices.Contains(source.Checksums, c)
+	})
+}
+
+// isCopied reports whether what looks like the placeholder of a copy whose object was announced can be one: then its
+// object is that of the source, by size and by the checksums that both hold. Of a file that is deleted there its size
+// must do.
+func (cp *copying) isCopied(ctx context.Context, want, there records.Record) bool {
+	if want.State() == records.Deleted {
+		return want.Size == there.Size
+	}
+	copied, err := cp.to.Transfer.Head(ctx, want.ID)
+	if err != nil {
+		return false
+	}
+	source, err := cp.from.Transfer.Head(ctx, want.ID)
+	return err == nil && source.Size == copied.Size && !slices.ContainsFunc(copied.Checksums, func(c transfer.Checksum) bool {
+		return slices.ContainsFunc(source.Checksums, func(s transfer.Checksum) bool {
+			return s.Algorithm == c.Algorithm && s.Type == c.Type && s.Type == fullObject && s.Value != c.Value
+		})
 	})
 }
 

@@ -52,6 +52,8 @@ func TestCopy(t *testing.T) {
 				{"what a killed copy has left", testCopyTakesUp},
 				{"failures at the destination", testCopyFails},
 				{"sweeps at the destination", testCopySwept},
+				{"announced at the destination", testCopyAnnounced},
+				{"announced late, or by others", testCopyAnnouncedLate},
 				{"deleted there meanwhile", testCopyDeletedMeanwhile},
 				{"changes at the source meanwhile", testCopySourceChanges},
 				{"two at once", testCopyTogether},
@@ -615,6 +617,127 @@ func (f *failingImports) Import(ctx context.Context, r records.Record) error {
 		}
 	}
 	return errTable
+}
+
+// testCopyAnnounced has the destination told of the copy's object at every point between two requests of the copy, and
+// in the end once more.
+func testCopyAnnounced(t *testing.T, from, to *filestore) {
+	for _, onLoad := range []bool{false, true} {
+		id := from.stored(t, "a.txt")
+		old := from.temporary(t, 30*24*time.Hour)
+		notified := *to.Client
+		notified.S3, notified.Records = to.api, to.table
+		notified.Settings.StoreOnLoad = onLoad
+		var telling sync.Mutex
+		told := make(map[records.State]int)
+		tell := func(faultproxy.Request) {
+			telling.Lock()
+			defer telling.Unlock()
+			for _, id := range []string{id, old} {
+				r, known, err := notified.ObjectCreated(t.Context(), id)
+				if err != nil {
+					t.Errorf("%q: %v", id, err)
+				}
+				if known {
+					told[r.State()]++
+				}
+			}
+		}
+		to.s3Faults.OnRequest(tell)
+		to.Records = &announcing{Table: to.Records, tell: func() { tell(faultproxy.Request{}) }}
+		want := map[string]client.CopyAction{id: client.CopyMade, old: client.CopyMade}
+		opts := client.CopyOptions{IDs: []string{id, old}}
+		wantActions(t, from.copyTo(t, to, opts), want)
+		if told[records.Placeholder] == 0 || told[records.Temporary]+told[records.Stored] < 2 {
+			t.Errorf("told of files that were %v", told)
+		}
+		tell(faultproxy.Request{})
+		for id := range want {
+			want[id] = client.CopySame
+		}
+		wantActions(t, from.copyTo(t, to, opts), want)
+		wantEqual(t, from, to)
+	}
+}
+
+// announcing has something told before and after a record is imported.
+type announcing struct {
+	records.Table
+	tell func()
+}
+
+func (a *announcing) Import(ctx context.Context, r records.Record) error {
+	a.tell()
+	defer a.tell()
+	return a.Table.Import(ctx, r)
+}
+
+func (a *announcing) ImportAnnounced(ctx context.Context, r records.Record, known records.Stamp) error {
+	a.tell()
+	defer a.tell()
+	return a.Table.ImportAnnounced(ctx, r, known)
+}
+
+// testCopyAnnouncedLate has other clients, which know of no conditions, record the upload after the copy has made
+// the record, or have a killed copy's placeholder become a file.
+func testCopyAnnouncedLate(t *testing.T, from, to *filestore) {
+	day := 24 * time.Hour
+	upload := func(id string, at records.Stamp, store bool) {
+		t.Helper()
+		if _, err := to.table.Uploaded(t.Context(), id, records.Upload{At: at, Type: "text/plain", Size: int64(len(content)), Store: store}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// After the copy: it is the same file, uploaded later.
+	late := from.temporary(t, 30*day)
+	wantActions(t, from.copyTo(t, to, client.CopyOptions{}), map[string]client.CopyAction{late: client.CopyMade})
+	upload(late, to.stamp(0), false)
+	// Of one without created_at the record is made right.
+	undated := from.raw(t, records.Record{UploadedAt: from.stamp(30 * day), Size: int64(len(content))})
+	from.put(t, undated, content)
+	from.copyTo(t, to, client.CopyOptions{IDs: []string{undated}})
+	upload(undated, to.stamp(0), true)
+	// A copy that was killed before it could make the record.
+	killed := from.stored(t, "a.txt")
+	source := from.full(t)[killed]
+	if err := to.table.Create(t.Context(), records.Record{ID: killed, Name: source.Name, Meta: source.Meta}); err != nil {
+		t.Fatal(err)
+	}
+	to.put(t, killed, content)
+	upload(killed, to.stamp(-time.Minute), false)
+	// One that is deleted at the source since.
+	gone := from.temporary(t, 30*day)
+	if err := to.table.Create(t.Context(), records.Record{ID: gone, Name: from.full(t)[gone].Name}); err != nil {
+		t.Fatal(err)
+	}
+	to.put(t, gone, content)
+	upload(gone, to.stamp(0), false)
+	for r := range from.Delete(t.Context(), []string{gone}) {
+		if r.Err != nil {
+			t.Fatal(r.Err)
+		}
+	}
+
+	wantActions(t, from.copyTo(t, to, client.CopyOptions{}), map[string]client.CopyAction{
+		late: client.CopySame, undated: client.CopyMade, killed: client.CopyMade, gone: client.CopyMade,
+	})
+	// The late one may keep its later time; all else is as at the source.
+	if r := to.record(t, late); r.UploadedAt != to.stamp(0) {
+		t.Errorf("%+v", r)
+	}
+	want := from.full(t)
+	delete(want, late)
+	got := to.full(t)
+	delete(got, late)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("records (-source +destination):\n%s", diff)
+	}
+	to.wantConsistent(t)
+
+	// A file of another name is another file, whatever else is alike.
+	other := from.temporary(t, 30*day)
+	to.raw(t, records.Record{ID: other, Name: "b.txt", UploadedAt: to.stamp(0), Size: int64(len(content))})
+	wantReason(t, from.copyTo(t, to, client.CopyOptions{IDs: []string{other}})[other].Err, client.Conflict)
 }
 
 // testCopySwept has sweeps run between any two requests of a copy, long after the lifetime of

@@ -30,21 +30,32 @@ func (c *Client) ObjectCreated(ctx context.Context, key string) (r records.Recor
 	return r, true, failed(key, err)
 }
 
-// uploaded brings a record up to what the bucket has.
+// uploaded brings a record up to what the bucket has. It does not touch what somebody else has meanwhile made of the
+// record: that is looked at again. So a copy, which writes the record after the object, is not overwritten.
 func (c *Client) uploaded(ctx context.Context, r records.Record) (records.Record, error) {
-	if r.State() != records.Deleted {
+	for range lookAgain {
+		if r.State() == records.Deleted {
+			break
+		}
 		upload, found, err := c.head(ctx, r.ID)
 		if err != nil || !found || r.UploadedAt.IsSet() && r.Size == upload.Size && r.Type == upload.Type {
 			return r, err
 		}
 		upload.Store = c.Settings.StoreOnLoad
-		after, err := c.Records.Uploaded(ctx, r.ID, upload)
-		if !errors.Is(err, records.ErrDeleted) {
+		var after records.Record
+		if r.UploadedAt.IsSet() { // overwritten: it is another upload, with a time of its own
+			after, err = c.Records.Uploaded(ctx, r.ID, upload)
+		} else {
+			after, err = c.Records.Correct(ctx, r.ID, "", upload)
+		}
+		refusal, refused := errors.AsType[*records.TransitionError](err)
+		if !refused || !errors.Is(err, records.ErrChanged) && !errors.Is(err, records.ErrDeleted) {
 			return after, err
 		}
-		if refusal, ok := errors.AsType[*records.TransitionError](err); ok {
-			r = refusal.Current
-		}
+		r = refusal.Current
+	}
+	if r.State() != records.Deleted {
+		return r, &records.TransitionError{ID: r.ID, Reason: records.ErrChanged, Current: r}
 	}
 	return r, c.deleteObject(ctx, r.ID)
 }

@@ -74,18 +74,18 @@ func operations() []operation {
 	one := func(action string, on resource) []grant { return []grant{{action, on}} }
 	return []operation{
 		// Objects.
-		{S3, "PutObject", one("s3:PutObject", theObjects), []Role{Uploader}},
+		{S3, "PutObject", one("s3:PutObject", theObjects), []Role{Uploader, API}},
 		{S3, "CreateMultipartUpload", one("s3:PutObject", theObjects), []Role{Uploader}},
 		{S3, "UploadPart", one("s3:PutObject", theObjects), []Role{Uploader}},
 		{S3, "CompleteMultipartUpload", one("s3:PutObject", theObjects), []Role{Uploader}},
 		{S3, "AbortMultipartUpload", one("s3:AbortMultipartUpload", theObjects), []Role{Uploader, Sweeper}},
 		{S3, "ListParts", one("s3:ListMultipartUploadParts", theObjects), []Role{Uploader, Sweeper}},
 		{S3, "ListMultipartUploads", one("s3:ListBucketMultipartUploads", theBucket), []Role{Uploader, Sweeper}},
-		{S3, "HeadObject", read(), []Role{Uploader, Reader, Sweeper}},
-		{S3, "GetObject", read(), []Role{Reader, Sweeper}}, // verify --deep
+		{S3, "HeadObject", read(), []Role{Uploader, Reader, Sweeper, API, Notifications}},
+		{S3, "GetObject", read(), []Role{Reader, Sweeper, API}}, // verify --deep
 		{S3, "GetObjectAttributes", read(grant{"s3:GetObjectAttributes", theObjects}), []Role{Reader, Sweeper}},
-		{S3, "DeleteObject", one("s3:DeleteObject", theObjects), []Role{Uploader, Sweeper}}, // uploads are undone
-		{S3, "DeleteObjects", one("s3:DeleteObject", theObjects), []Role{Sweeper}},
+		{S3, "DeleteObject", one("s3:DeleteObject", theObjects), []Role{Uploader, Sweeper, API, Notifications}}, // uploads are undone
+		{S3, "DeleteObjects", one("s3:DeleteObject", theObjects), []Role{Sweeper, API}},
 
 		// The bucket.
 		{S3, "ListObjectsV2", one("s3:ListBucket", theBucket), []Role{Sweeper}},
@@ -99,15 +99,15 @@ func operations() []operation {
 		{S3, "PutBucketLifecycleConfiguration", one("s3:PutLifecycleConfiguration", theBucket), nil},
 
 		// Records. On DynamoDB an action has the name of its operation.
-		{DynamoDB, "PutItem", one("dynamodb:PutItem", theTable), []Role{Uploader}},
-		{DynamoDB, "UpdateItem", one("dynamodb:UpdateItem", theTable), []Role{Uploader, Sweeper}},
+		{DynamoDB, "PutItem", one("dynamodb:PutItem", theTable), []Role{Uploader, API}},
+		{DynamoDB, "UpdateItem", one("dynamodb:UpdateItem", theTable), []Role{Uploader, Sweeper, API, Notifications}},
 		{DynamoDB, "DeleteItem", one("dynamodb:DeleteItem", theTable), []Role{Uploader}}, // uploads are undone
-		{DynamoDB, "GetItem", one("dynamodb:GetItem", theTable), []Role{Uploader, Sweeper}},
-		{DynamoDB, "BatchGetItem", one("dynamodb:BatchGetItem", theTable), []Role{Uploader, Reader, Sweeper}},
+		{DynamoDB, "GetItem", one("dynamodb:GetItem", theTable), []Role{Uploader, Sweeper, API, Notifications}},
+		{DynamoDB, "BatchGetItem", one("dynamodb:BatchGetItem", theTable), []Role{Uploader, Reader, Sweeper, API, Notifications}},
 		// Many writes in one request, each an INSERT or an UPDATE. Where that is not allowed, each is a
 		// request of its own.
 		{DynamoDB, "BatchExecuteStatement", []grant{{"dynamodb:PartiQLInsert", theTable}, {"dynamodb:PartiQLUpdate", theTable}}, []Role{Uploader}},
-		{DynamoDB, "BatchExecuteStatement", one("dynamodb:PartiQLUpdate", theTable), []Role{Sweeper}},
+		{DynamoDB, "BatchExecuteStatement", one("dynamodb:PartiQLUpdate", theTable), []Role{Sweeper, API}},
 		{DynamoDB, "Scan", one("dynamodb:Scan", theTable), []Role{Sweeper}},
 		// A sweep asks for the index first, whether there is one or not.
 		{DynamoDB, "Query", one("dynamodb:Query", theIndex), []Role{Sweeper}},

@@ -22,12 +22,16 @@ const (
 	// Sweeper runs what reads the whole table: expire, list, stats, index backfill, and verify, but for the
 	// repair of orphans.
 	Sweeper Role = "sweeper"
+	// API answers the requests of the HTTP API.
+	API Role = "api"
+	// Notifications records the uploads that S3 tells of.
+	Notifications Role = "notifications"
 	// Admin runs every command. Nobody else runs delete, init, and index but for its backfill.
 	Admin Role = "admin"
 )
 
 // Roles returns all roles.
-func Roles() []Role { return []Role{Uploader, Reader, Sweeper, Admin} }
+func Roles() []Role { return []Role{Uploader, Reader, Sweeper, API, Notifications, Admin} }
 
 // Scope is what a policy is for.
 type Scope struct {
@@ -126,7 +130,7 @@ func PartitionOf(region string) string {
 func ParseRole(name string) (Role, error) {
 	role := Role(name)
 	if !slices.Contains(Roles(), role) {
-		return "", fmt.Errorf("%q is none of the roles uploader, reader, sweeper and admin", name)
+		return "", fmt.Errorf("%q is none of the roles uploader, reader, sweeper, api, notifications and admin", name)
 	}
 	return role, nil
 }

@@ -338,6 +338,11 @@ type Table interface {
 	// the record is r already, that is success. ErrDeleted, ErrStored, ErrUploaded; ErrExists for a
 	// placeholder with a created_at.
 	Import(ctx context.Context, r Record) error
+	// ImportAnnounced is Import where the object of the copy was announced before its record was made: the placeholder
+	// that was made for the copy has got type, size and uploaded_at of it, and where files are stored on load
+	// stored_at, which is the same time. known is the uploaded_at that the caller has seen. ErrNotFound, ErrDeleted,
+	// ErrExists, ErrChanged, ErrStored.
+	ImportAnnounced(ctx context.Context, r Record, known Stamp) error
 
 	// Get returns the records of ids, by id. Ids may be many, and given twice. An id without a
 	// record has no entry. The read is consistent: it sees every write that ended before it.
@@ -422,6 +427,17 @@ func RefusalOfImport(id string, found bool, current Record) *TransitionError {
 		}
 	}
 	return nil
+}
+
+// ImportAnnouncedChecks are the conditions of [Table.ImportAnnounced].
+func ImportAnnouncedChecks(known Stamp) []func(Record) error {
+	return []func(Record) error{NotDeleted, NotDated, UploadedAt(known), notStoredSince}
+}
+
+// notStoredSince fails with ErrStored where a file was stored at another time than it was uploaded: somebody has
+// stored it.
+func notStoredSince(r Record) error {
+	return unless(!r.StoredAt.IsSet() || r.StoredAt == r.UploadedAt, ErrStored)
 }
 
 // NotDeleted fails with ErrDeleted.

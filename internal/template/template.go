@@ -4,6 +4,8 @@
 package template
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -21,47 +23,73 @@ type Options struct {
 	Bucket string // default of the parameter BucketName; empty: it has none
 	Table  string // default of the parameter TableName
 	Index  bool   // with the index for sweeps, dynamo.PendingIndex
+	// API adds the HTTP API, as functions of AWS Lambda behind an Amazon API Gateway.
+	API *API
 }
 
 // Document is a template; as JSON it is what CloudFormation takes (AWS CloudFormation User Guide,
 // "CloudFormation template sections").
 type Document struct {
-	FormatVersion string     `json:"AWSTemplateFormatVersion"`
-	Description   string     `json:"Description"`
-	Parameters    parameters `json:"Parameters"`
-	Resources     resources  `json:"Resources"`
-	Outputs       outputs    `json:"Outputs"`
+	FormatVersion string             `json:"AWSTemplateFormatVersion"`
+	Description   string             `json:"Description"`
+	Parameters    section[parameter] `json:"Parameters"`
+	Conditions    section[any]       `json:"Conditions,omitempty"`
+	Resources     section[*resource] `json:"Resources"`
+	Outputs       section[output]    `json:"Outputs"`
 }
 
-type parameters struct {
-	BucketName          parameter `json:"BucketName"`
-	TableName           parameter `json:"TableName"`
-	PointInTimeRecovery parameter `json:"PointInTimeRecovery"`
+// section is a part of a template: what is in it by name, in the order in which people should read it.
+type section[V any] []named[V]
+
+type named[V any] struct {
+	name  string
+	value V
+}
+
+func (s *section[V]) add(name string, value V) { *s = append(*s, named[V]{name, value}) }
+
+// MarshalJSON implements json.Marshaler.
+func (s section[V]) MarshalJSON() ([]byte, error) {
+	var out bytes.Buffer
+	for i, n := range s {
+		name, err := json.Marshal(n.name)
+		if err != nil {
+			return nil, err
+		}
+		value, err := json.Marshal(n.value)
+		if err != nil {
+			return nil, err
+		}
+		out.WriteByte("{,"[min(i, 1)])
+		out.Write(name)
+		out.WriteByte(':')
+		out.Write(value)
+	}
+	out.WriteByte('}')
+	return out.Bytes(), nil
 }
 
 type parameter struct {
 	Type           string   `json:"Type"`
 	Description    string   `json:"Description"`
 	Default        string   `json:"Default,omitempty"`
+	NoEcho         bool     `json:"NoEcho,omitempty"`
 	AllowedPattern string   `json:"AllowedPattern,omitempty"`
 	AllowedValues  []string `json:"AllowedValues,omitempty"`
 }
 
-type resources struct {
-	Bucket resource[bucket] `json:"Bucket"`
-	Table  resource[table]  `json:"Table"`
+type resource struct {
+	Type                string   `json:"Type"`
+	Condition           string   `json:"Condition,omitempty"`
+	DependsOn           []string `json:"DependsOn,omitempty"`
+	DeletionPolicy      string   `json:"DeletionPolicy,omitempty"`
+	UpdateReplacePolicy string   `json:"UpdateReplacePolicy,omitempty"`
+	Properties          any      `json:"Properties"`
 }
 
-// resource outlives its stack: who deletes that, or has it replace the resource, loses no file.
-type resource[P any] struct {
-	Type                string `json:"Type"`
-	DeletionPolicy      string `json:"DeletionPolicy"`
-	UpdateReplacePolicy string `json:"UpdateReplacePolicy"`
-	Properties          P      `json:"Properties"`
-}
-
-func retained[P any](kind string, properties P) resource[P] {
-	return resource[P]{Type: kind, DeletionPolicy: "Retain", UpdateReplacePolicy: "Retain", Properties: properties}
+// retained is a resource that outlives its stack: who deletes that, or has it replace the resource, loses no file.
+func retained(kind string, properties any) *resource {
+	return &resource{Type: kind, DeletionPolicy: "Retain", UpdateReplacePolicy: "Retain", Properties: properties}
 }
 
 type bucket struct {
@@ -69,6 +97,16 @@ type bucket struct {
 	PublicAccessBlock publicAccessBlock `json:"PublicAccessBlockConfiguration"`
 	CORS              cors              `json:"CorsConfiguration"`
 	Lifecycle         lifecycle         `json:"LifecycleConfiguration"`
+	Notifications     *notifications    `json:"NotificationConfiguration,omitempty"`
+}
+
+type notifications struct {
+	Functions []notification `json:"LambdaConfigurations"`
+}
+
+type notification struct {
+	Event    s3types.Event `json:"Event"`
+	Function getAtt        `json:"Function"`
 }
 
 type publicAccessBlock struct {
@@ -137,17 +175,9 @@ type recovery struct {
 	Enabled ref `json:"PointInTimeRecoveryEnabled"`
 }
 
-type outputs struct {
-	BucketName output[ref]    `json:"BucketName"`
-	BucketARN  output[getAtt] `json:"BucketArn"`
-	TableName  output[ref]    `json:"TableName"`
-	TableARN   output[getAtt] `json:"TableArn"`
-	IndexARN   *output[sub]   `json:"IndexArn,omitempty"`
-}
-
-type output[V any] struct {
+type output struct {
 	Description string `json:"Description"`
-	Value       V      `json:"Value"`
+	Value       any    `json:"Value"` // a function of the template language
 }
 
 // The functions of the template language.
@@ -186,31 +216,34 @@ func CloudFormation(opts Options) (Document, error) {
 	d := Document{
 		FormatVersion: "2010-09-09",
 		Description:   "A filestore: a private bucket for the files, and a table with a record for each of them.",
-		Parameters: parameters{
-			BucketName: parameter{
-				Type: "String", Description: "The S3 bucket.", Default: opts.Bucket, AllowedPattern: BucketPattern,
-			},
-			TableName: parameter{
-				Type: "String", Description: "The DynamoDB table.", Default: opts.Table, AllowedPattern: TablePattern,
-			},
-			PointInTimeRecovery: parameter{
-				Type: "String", Description: "Whether the table can be restored to any second of the last 35 days, which costs by its size.",
-				Default: "false", AllowedValues: []string{"true", "false"},
-			},
-		},
-		Resources: resources{
-			Bucket: retained("AWS::S3::Bucket", b),
-			Table:  retained("AWS::DynamoDB::Table", t),
-		},
-		Outputs: outputs{
-			BucketName: output[ref]{"For --bucket or FILESTORE_BUCKET.", ref{"Bucket"}},
-			BucketARN:  output[getAtt]{"The ARN of the bucket.", getAtt{[2]string{"Bucket", "Arn"}}},
-			TableName:  output[ref]{"For --table or FILESTORE_TABLE.", ref{"Table"}},
-			TableARN:   output[getAtt]{"The ARN of the table.", getAtt{[2]string{"Table", "Arn"}}},
-		},
 	}
+	d.Parameters.add("BucketName", parameter{
+		Type: "String", Description: "The S3 bucket.", Default: opts.Bucket, AllowedPattern: BucketPattern,
+	})
+	d.Parameters.add("TableName", parameter{
+		Type: "String", Description: "The DynamoDB table.", Default: opts.Table, AllowedPattern: TablePattern,
+	})
+	d.Parameters.add("PointInTimeRecovery", parameter{
+		Type: "String", Description: "Whether the table can be restored to any second of the last 35 days, which costs by its size.",
+		Default: "false", AllowedValues: []string{"true", "false"},
+	})
+	theBucket := retained("AWS::S3::Bucket", &b)
+	d.Resources.add("Bucket", theBucket)
+	d.Resources.add("Table", retained("AWS::DynamoDB::Table", t))
+	d.Outputs.add("BucketName", output{"For --bucket or FILESTORE_BUCKET.", ref{"Bucket"}})
+	d.Outputs.add("BucketArn", output{"The ARN of the bucket.", getAtt{[2]string{"Bucket", "Arn"}}})
+	d.Outputs.add("TableName", output{"For --table or FILESTORE_TABLE.", ref{"Table"}})
+	d.Outputs.add("TableArn", output{"The ARN of the table.", getAtt{[2]string{"Table", "Arn"}}})
 	if opts.Index {
-		d.Outputs.IndexARN = &output[sub]{"The ARN of the index for sweeps.", sub{"${Table.Arn}/index/" + dynamo.PendingIndex}}
+		d.Outputs.add("IndexArn", output{"The ARN of the index for sweeps.", sub{"${Table.Arn}/index/" + dynamo.PendingIndex}})
+	}
+	if opts.API != nil {
+		// S3 tries whether it may tell the function when it is asked to.
+		theBucket.DependsOn = []string{notificationPermission}
+		b.Notifications = &notifications{[]notification{{s3types.Event("s3:ObjectCreated:*"), arnOf(notificationFunction)}}}
+		if err := addAPI(&d, *opts.API); err != nil {
+			return Document{}, fmt.Errorf("describe the API: %w", err)
+		}
 	}
 	return d, nil
 }

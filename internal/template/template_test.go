@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -26,6 +27,8 @@ func TestCloudFormationIsValid(t *testing.T) {
 		"plain":         {Table: "Files"},
 		"with an index": {Table: "Files", Index: true},
 		"named":         {Bucket: "my-files", Table: "Files"},
+		"with the API":  {Table: "Files", API: theAPI()},
+		"all":           {Bucket: "my-files", Table: "Files", Index: true, API: theAPI()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := check(specification(t), render(t, opts)); err != nil {
@@ -33,6 +36,10 @@ func TestCloudFormationIsValid(t *testing.T) {
 			}
 		})
 	}
+}
+
+func theAPI() *template.API {
+	return &template.API{StoreOnLoad: true, URLExpiration: "1h", TemporaryLifetime: "90m"}
 }
 
 // TestCheck shows that the check above finds mistakes: each is made in a valid template.
@@ -43,28 +50,39 @@ func TestCheck(t *testing.T) {
 		value any    // nil: it is taken away
 		want  string // in the error
 	}{
-		"section":             {"Resource", obj{}, `Resource: no such section`},
-		"version":             {"AWSTemplateFormatVersion", "2020-01-01", `AWSTemplateFormatVersion: 2020-01-01`},
-		"resource type":       {"Resources.Table.Type", "AWS::DynamoDB::GlobalTable", `Table: unknown type "AWS::DynamoDB::GlobalTable"`},
-		"resource attribute":  {"Resources.Table.Retain", true, `Table.Retain: unknown`},
-		"deletion policy":     {"Resources.Bucket.DeletionPolicy", "Keep", `Bucket.DeletionPolicy: "Keep" is none of`},
-		"unknown property":    {"Resources.Bucket.Properties.Cors", obj{}, `Bucket.Cors: no such property`},
-		"nested property":     {"Resources.Bucket.Properties.CorsConfiguration.CorsRules.0.ID", "x", `Bucket.CorsConfiguration.CorsRules[0].ID: no such property`},
-		"required property":   {"Resources.Table.Properties.KeySchema", nil, `Table.KeySchema: is missing`},
-		"type of a property":  {"Resources.Bucket.Properties.LifecycleConfiguration.Rules.0.AbortIncompleteMultipartUpload.DaysAfterInitiation", 1.5, `DaysAfterInitiation: 1.5 is no integer`},
-		"no value":            {"Resources.Bucket.Properties.PublicAccessBlockConfiguration", "all", `PublicAccessBlockConfiguration: all is no object`},
-		"value of an enum":    {"Resources.Table.Properties.BillingMode", "ON_DEMAND", `BillingMode: "ON_DEMAND" is none of`},
-		"key attribute":       {"Resources.Table.Properties.AttributeDefinitions.1.AttributeName", "other", `AttributeDefinitions: [id other pending_at] are not the attributes of keys [id pending pending_at]`},
-		"reference":           {"Resources.Table.Properties.TableName", obj{"Ref": "Tables"}, `Table.TableName: {Ref: Tables} leads nowhere`},
-		"attribute":           {"Outputs.TableArn.Value", obj{"Fn::GetAtt": []any{"Table", "ARN"}}, `TableArn: Table has no attribute "ARN"`},
-		"substitution":        {"Outputs.IndexArn.Value", obj{"Fn::Sub": "${Tables.Arn}/index"}, `IndexArn: Tables has no attribute "Arn"`},
-		"unknown function":    {"Outputs.TableArn.Value", obj{"Fn::Get": "Table.Arn"}, `TableArn: unknown function`},
-		"type of a parameter": {"Parameters.TableName.Type", "Name", `TableName: type "Name"`},
-		"default":             {"Parameters.PointInTimeRecovery.Default", "no", `PointInTimeRecovery: the default "no" is not allowed`},
-		"default by pattern":  {"Parameters.TableName.Default", "a/b", `TableName: the default "a/b" is not allowed`},
+		"section":                  {"Resource", obj{}, `Resource: no such section`},
+		"version":                  {"AWSTemplateFormatVersion", "2020-01-01", `AWSTemplateFormatVersion: 2020-01-01`},
+		"resource type":            {"Resources.Table.Type", "AWS::DynamoDB::GlobalTable", `Table: unknown type "AWS::DynamoDB::GlobalTable"`},
+		"resource attribute":       {"Resources.Table.Retain", true, `Table.Retain: unknown`},
+		"deletion policy":          {"Resources.Bucket.DeletionPolicy", "Keep", `Bucket.DeletionPolicy: "Keep" is none of`},
+		"unknown property":         {"Resources.Bucket.Properties.Cors", obj{}, `Bucket.Cors: no such property`},
+		"nested property":          {"Resources.Bucket.Properties.CorsConfiguration.CorsRules.0.ID", "x", `Bucket.CorsConfiguration.CorsRules[0].ID: no such property`},
+		"required property":        {"Resources.Table.Properties.KeySchema", nil, `Table.KeySchema: is missing`},
+		"type of a property":       {"Resources.Bucket.Properties.LifecycleConfiguration.Rules.0.AbortIncompleteMultipartUpload.DaysAfterInitiation", 1.5, `DaysAfterInitiation: 1.5 is no integer`},
+		"no value":                 {"Resources.Bucket.Properties.PublicAccessBlockConfiguration", "all", `PublicAccessBlockConfiguration: all is no object`},
+		"value of an enum":         {"Resources.Table.Properties.BillingMode", "ON_DEMAND", `BillingMode: "ON_DEMAND" is none of`},
+		"key attribute":            {"Resources.Table.Properties.AttributeDefinitions.1.AttributeName", "other", `AttributeDefinitions: [id other pending_at] are not the attributes of keys [id pending pending_at]`},
+		"reference":                {"Resources.Table.Properties.TableName", obj{"Ref": "Tables"}, `Table.TableName: {Ref: Tables} leads nowhere`},
+		"attribute":                {"Outputs.TableArn.Value", obj{"Fn::GetAtt": []any{"Table", "ARN"}}, `TableArn: Table has no attribute "ARN"`},
+		"substitution":             {"Outputs.IndexArn.Value", obj{"Fn::Sub": "${Tables.Arn}/index"}, `IndexArn: Tables has no attribute "Arn"`},
+		"unknown function":         {"Outputs.TableArn.Value", obj{"Fn::Get": "Table.Arn"}, `TableArn: unknown function`},
+		"type of a parameter":      {"Parameters.TableName.Type", "Name", `TableName: type "Name"`},
+		"default":                  {"Parameters.PointInTimeRecovery.Default", "no", `PointInTimeRecovery: the default "no" is not allowed`},
+		"number":                   {"Parameters.RateLimit.Default", "ten", `RateLimit: the default "ten" is no number`},
+		"default by pattern 2":     {"Parameters.UrlExpiration.Default", "an hour", `UrlExpiration: the default "an hour" is not allowed`},
+		"order":                    {"Resources.Bucket.DependsOn", []any{"Permission"}, `Bucket.DependsOn: there is no "Permission"`},
+		"condition":                {"Resources.SweepFunction.Condition", "Sweep", `SweepFunction.Condition: there is no "Sweep"`},
+		"function of a condition":  {"Conditions.Sweeps", obj{"Fn::Equal": []any{}}, `Sweeps: unknown function "Fn::Equal"`},
+		"what is not always there": {"Outputs.ApiKeyId.Value", obj{"Ref": "SweepFunction"}, `ApiKeyId: SweepFunction is there only if "Sweeps"`},
+		"policy":                   {"Resources.ApiRole.Properties.Policies.1.PolicyDocument.Statement.0.Resource", obj{"Fn::GetAtt": []any{"Log", "Arn"}}, `Resource: Log has no attribute "Arn"`},
+		"policy's document":        {"Resources.ApiRole.Properties.AssumeRolePolicyDocument", "all", `AssumeRolePolicyDocument: all is no object`},
+		"value of a map":           {"Resources.ApiFunction.Properties.Environment.Variables.FILESTORE_TABLE", obj{"a": "b"}, `FILESTORE_TABLE: map[a:b] is no string`},
+		"value of an enum 2":       {"Resources.Bucket.Properties.NotificationConfiguration.LambdaConfigurations.0.Event", "s3:Created", `Event: "s3:Created" is none of`},
+		"circle":                   {"Resources.NotificationPermission.Properties.SourceArn", obj{"Fn::GetAtt": []any{"Bucket", "Arn"}}, `Bucket needs NotificationPermission needs Bucket`},
+		"default by pattern":       {"Parameters.TableName.Default", "a/b", `TableName: the default "a/b" is not allowed`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			doc := render(t, template.Options{Bucket: "my-files", Table: "Files", Index: true})
+			doc := render(t, template.Options{Bucket: "my-files", Table: "Files", Index: true, API: theAPI()})
 			set(t, doc, test.path, test.value)
 			if err := check(spec, doc); err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("%s = %v: the check says %v, want %q", test.path, test.value, err, test.want)
@@ -146,13 +164,14 @@ func specification(t *testing.T) map[string]spec {
 type checker struct {
 	specs  map[string]spec
 	doc    obj
+	kind   string // of the resource that is looked at
 	errors []error
 }
 
 func check(specs map[string]spec, doc obj) error {
 	c := &checker{specs: specs, doc: doc}
 	for name := range doc {
-		c.oneOf("", name, "no such section", "AWSTemplateFormatVersion", "Description", "Parameters", "Resources", "Outputs")
+		c.oneOf("", name, "no such section", "AWSTemplateFormatVersion", "Description", "Parameters", "Conditions", "Resources", "Outputs")
 	}
 	if v := doc["AWSTemplateFormatVersion"]; v != "2010-09-09" {
 		c.fail("AWSTemplateFormatVersion", "%v", v)
@@ -160,12 +179,18 @@ func check(specs map[string]spec, doc obj) error {
 	for name, p := range object(doc["Parameters"]) {
 		c.parameter(name, object(p))
 	}
+	for name, condition := range object(doc["Conditions"]) {
+		c.function(name, object(condition))
+	}
 	for name, r := range object(doc["Resources"]) {
 		c.resource(name, object(r))
 	}
+	c.kind = ""
 	for name, o := range object(doc["Outputs"]) {
 		c.value(name, object(o)["Value"], "string", nil)
+		c.alwaysThere(name, "", object(o)["Value"])
 	}
+	c.circles()
 	return errors.Join(c.errors...)
 }
 
@@ -186,12 +211,18 @@ func (c *checker) oneOf(path, name, complaint string, allowed ...string) {
 
 func (c *checker) parameter(name string, p obj) {
 	for key := range p {
-		c.oneOf(name, key, "unknown", "Type", "Description", "Default", "AllowedPattern", "AllowedValues")
-	}
-	if p["Type"] != "String" {
-		c.fail(name, "type %q", p["Type"])
+		c.oneOf(name, key, "unknown", "Type", "Description", "Default", "NoEcho", "AllowedPattern", "AllowedValues")
 	}
 	def, has := p["Default"].(string)
+	switch p["Type"] {
+	case "String":
+	case "Number":
+		if _, err := strconv.ParseFloat(def, 64); err != nil && has {
+			c.fail(name, "the default %q is no number", def)
+		}
+	default:
+		c.fail(name, "type %q", p["Type"])
+	}
 	if pattern, ok := p["AllowedPattern"].(string); ok && has && !regexp.MustCompile(`\A(?:`+pattern+`)\z`).MatchString(def) {
 		c.fail(name, "the default %q is not allowed", def)
 	}
@@ -202,14 +233,25 @@ func (c *checker) parameter(name string, p obj) {
 
 func (c *checker) resource(name string, r obj) {
 	for key := range r {
-		c.oneOf(name, key, "unknown", "Type", "DeletionPolicy", "UpdateReplacePolicy", "Properties")
+		c.oneOf(name, key, "unknown", "Type", "Condition", "DependsOn", "DeletionPolicy", "UpdateReplacePolicy", "Properties")
 	}
+	kind, _ := r["Type"].(string)
+	c.kind = kind
 	for _, key := range []string{"DeletionPolicy", "UpdateReplacePolicy"} {
-		if r[key] != "Retain" {
+		if keepsFiles(kind) && r[key] != "Retain" {
 			c.fail(name+"."+key, "%q is none of [Retain], and something may be lost", r[key])
 		}
 	}
-	kind, _ := r["Type"].(string)
+	condition, _ := r["Condition"].(string)
+	if condition != "" && object(c.doc["Conditions"])[condition] == nil {
+		c.fail(name+".Condition", "there is no %q", condition)
+	}
+	for _, before := range list(r["DependsOn"]) {
+		if object(c.doc["Resources"])[fmt.Sprint(before)] == nil {
+			c.fail(name+".DependsOn", "there is no %q", before)
+		}
+	}
+	c.alwaysThere(name, condition, r["Properties"])
 	spec, ok := c.specs[kind]
 	if !ok {
 		c.fail(name, "unknown type %q", kind)
@@ -218,6 +260,80 @@ func (c *checker) resource(name string, r obj) {
 	c.object(name, r["Properties"], spec.Properties, spec.Types)
 	if kind == "AWS::DynamoDB::Table" {
 		c.keys(name, object(r["Properties"]))
+	}
+}
+
+func keepsFiles(kind string) bool {
+	return strings.HasPrefix(kind, "AWS::S3::") || strings.HasPrefix(kind, "AWS::DynamoDB::")
+}
+
+// alwaysThere checks that what a value refers to is there whenever the value is.
+func (c *checker) alwaysThere(path, condition string, value any) {
+	for name := range references(value) {
+		needs, _ := object(object(c.doc["Resources"])[name])["Condition"].(string)
+		if needs != "" && needs != condition {
+			c.fail(path, "%s is there only if %q", name, needs)
+		}
+	}
+}
+
+// references are the names that a value refers to.
+func references(value any) map[string]bool {
+	names := make(map[string]bool)
+	var walk func(any)
+	walk = func(v any) {
+		for _, element := range list(v) {
+			walk(element)
+		}
+		for key, inner := range object(v) {
+			switch key {
+			case "Ref":
+				names[fmt.Sprint(inner)] = true
+			case "Fn::GetAtt":
+				if l := list(inner); len(l) > 0 {
+					names[fmt.Sprint(l[0])] = true
+				}
+			case "Fn::Sub":
+				for _, m := range substitutions().FindAllStringSubmatch(fmt.Sprint(inner), -1) {
+					names[m[1]] = true
+				}
+			default:
+				walk(inner)
+			}
+		}
+	}
+	walk(value)
+	return names
+}
+
+// substitutions finds ${NAME} and ${NAME.ATTRIBUTE}.
+func substitutions() *regexp.Regexp { return regexp.MustCompile(`\$\{([^}.]*)(?:\.([^}]*))?\}`) }
+
+// circles finds resources that wait for themselves.
+func (c *checker) circles() {
+	all := object(c.doc["Resources"])
+	done := make(map[string]bool)
+	var visit func(name string, above []string)
+	visit = func(name string, above []string) {
+		if i := slices.Index(above, name); i >= 0 {
+			c.fail("Resources", "%s needs %s", strings.Join(above[i:], " needs "), name)
+			return
+		}
+		r := object(all[name])
+		if done[name] || r == nil {
+			return
+		}
+		needs := references(r["Properties"])
+		for _, before := range list(r["DependsOn"]) {
+			needs[fmt.Sprint(before)] = true
+		}
+		for _, other := range slices.Sorted(maps.Keys(needs)) {
+			visit(other, append(slices.Clone(above), name))
+		}
+		done[name] = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		visit(name, nil)
 	}
 }
 
@@ -264,8 +380,17 @@ func (c *checker) value(path string, v, kind any, types map[string]properties) {
 			for i, element := range list {
 				c.value(fmt.Sprintf("%s[%d]", path, i), element, of, types)
 			}
+		case "map":
+			o, ok := v.(obj)
+			if !ok {
+				c.fail(path, "%v is no object", v)
+			}
+			for name, inner := range o {
+				c.value(path+"."+name, inner, of, types)
+			}
 		case "union": // of a structure and its text: the structure tells more
-			c.value(path, v, of.([]any)[0], types)
+			kinds := of.([]any)
+			c.value(path, v, kinds[max(0, slices.IndexFunc(kinds, func(kind any) bool { return kind != "string" }))], types)
 		default:
 			c.fail(path, "the check does not know the type %v", kind)
 		}
@@ -279,6 +404,14 @@ func (c *checker) scalar(path string, v any, kind string) {
 		_, ok = v.(string)
 	case "boolean":
 		_, ok = v.(bool)
+	case "number":
+		_, ok = v.(float64)
+	case "json":
+		if _, ok = v.(obj); !ok {
+			c.fail(path, "%v is no object", v)
+			return
+		}
+		c.document(path, v)
 	case "integer":
 		n, isNumber := v.(float64)
 		ok = isNumber && n == math.Trunc(n)
@@ -291,8 +424,22 @@ func (c *checker) scalar(path string, v any, kind string) {
 	}
 	// The specification has no enumerations. The requests of the SDK are of the same values.
 	name := path[strings.LastIndex(path, ".")+1:]
-	if allowed, ok := enumerations()[name]; ok && !slices.Contains(allowed, fmt.Sprint(v)) {
+	if allowed, ok := enumerations()[name]; ok && keepsFiles(c.kind) && !slices.Contains(allowed, fmt.Sprint(v)) {
 		c.fail(path, "%q is none of %v", v, allowed)
+	}
+}
+
+// document checks the functions in a document whose form CloudFormation does not know.
+func (c *checker) document(path string, v any) {
+	if isFunction(v) {
+		c.function(path, object(v))
+		return
+	}
+	for name, inner := range object(v) {
+		c.document(path+"."+name, inner)
+	}
+	for _, inner := range list(v) {
+		c.document(path, inner)
 	}
 }
 
@@ -302,6 +449,7 @@ func enumerations() map[string][]string {
 		"AttributeType":  texts(dynamotypes.ScalarAttributeType("").Values()),
 		"KeyType":        texts(dynamotypes.KeyType("").Values()),
 		"ProjectionType": texts(dynamotypes.ProjectionType("").Values()),
+		"Event":          append(texts(s3types.Event("").Values()), "s3:ObjectCreated:*"),
 		"Status":         texts(s3types.ExpirationStatus("").Values()),
 	}
 }
@@ -328,6 +476,9 @@ func (c *checker) function(path string, call obj) {
 		switch name {
 		case "Ref":
 			target, _ := argument.(string)
+			if strings.HasPrefix(target, "AWS::") {
+				continue
+			}
 			if object(c.doc["Parameters"])[target] == nil && object(c.doc["Resources"])[target] == nil {
 				c.fail(path, "{Ref: %v} leads nowhere", argument)
 			}
@@ -339,8 +490,16 @@ func (c *checker) function(path string, call obj) {
 			}
 			c.attribute(path, fmt.Sprint(list[0]), fmt.Sprint(list[1]))
 		case "Fn::Sub":
-			for _, m := range regexp.MustCompile(`\$\{([^}.]*)\.([^}]*)\}`).FindAllStringSubmatch(fmt.Sprint(argument), -1) {
-				c.attribute(path, m[1], m[2])
+			for _, m := range substitutions().FindAllStringSubmatch(fmt.Sprint(argument), -1) {
+				if m[2] == "" {
+					c.function(path, obj{"Ref": m[1]})
+				} else {
+					c.attribute(path, m[1], m[2])
+				}
+			}
+		case "Fn::Equals":
+			for _, side := range list(argument) {
+				c.document(path, side)
 			}
 		default:
 			c.fail(path, "unknown function %q", name)

@@ -472,6 +472,39 @@ func (t *Table) Import(ctx context.Context, r records.Record) error {
 	return &records.TransitionError{ID: r.ID, Reason: records.ErrExists, Current: current}
 }
 
+// ImportAnnounced implements [records.Table].
+func (t *Table) ImportAnnounced(ctx context.Context, r records.Record, known records.Stamp) error {
+	if err := r.CheckSet(); err != nil {
+		return err
+	}
+	r.Name, r.Type, r.Meta, r.Fingerprint = validText(r.Name), validText(r.Type), validText(r.Meta), validText(r.Fingerprint)
+	set := assignments(r)
+	if r.State() == records.Temporary {
+		set = append(set, t.mark(r.ID, cmp.Or(r.CreatedAt, r.UploadedAt))...)
+	}
+	w := write{
+		condition: and(exists, notDeleted, notDated, "uploaded_at = :known", "("+notStored+" OR stored_at = uploaded_at)"),
+		names:     make(map[string]string),
+		values:    map[string]types.AttributeValue{":known": text(known)},
+		checks:    records.ImportAnnouncedChecks(known),
+		own:       func(current records.Record) bool { return records.Same(current, r) },
+	}
+	// What the placeholder has got, and r has not.
+	gone := []string{"type", "size", "uploaded_at", "stored_at", PendingAttribute, PendingAtAttribute}
+	var terms []string
+	for _, a := range set {
+		terms = append(terms, fmt.Sprintf("#%s = :%[1]s", a.attribute))
+		w.names["#"+a.attribute], w.values[":"+a.attribute] = a.attribute, a.value
+		gone = slices.DeleteFunc(gone, func(name string) bool { return name == a.attribute })
+	}
+	for i, name := range gone {
+		w.names["#"+name], gone[i] = name, "#"+name
+	}
+	w.set, w.remove = strings.Join(terms, ", "), strings.Join(gone, ", ")
+	_, err := t.update(ctx, r.ID, w)
+	return err
+}
+
 // assignments are the attributes that r has beside its id.
 func assignments(r records.Record) []assignment {
 	set := []assignment{{"name", text(r.Name)}}

@@ -307,6 +307,8 @@ func TestLostAnswers(t *testing.T) {
 	temporary.UploadedAt, temporary.Type, temporary.Size = upload.At, upload.Type, upload.Size
 	stored := temporary
 	stored.StoredAt = now
+	announced := temporary
+	announced.CreatedAt, announced.UploadedAt = "", now
 	expired := temporary
 	expired.DeletedAt = now
 	abandoned := placeholder
@@ -383,6 +385,16 @@ func TestLostAnswers(t *testing.T) {
 			r.ID = id
 			return table.Import(ctx, r)
 		}, &temporary, records.ErrUploaded},
+		{"import of what was announced", "UpdateItem", &announced, func(table *dynamo.Table, id string) error {
+			r := stored
+			r.ID = id
+			return table.ImportAnnounced(ctx, r, announced.UploadedAt)
+		}, &stored, nil},
+		{"import of what was announced at another time", "UpdateItem", &announced, func(table *dynamo.Table, id string) error {
+			r := stored
+			r.ID = id
+			return table.ImportAnnounced(ctx, r, early)
+		}, &announced, records.ErrChanged},
 		{"discard", "DeleteItem", &placeholder, func(table *dynamo.Table, id string) error {
 			return table.Discard(ctx, id)
 		}, nil, nil},

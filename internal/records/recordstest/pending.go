@@ -322,14 +322,22 @@ func testMarks(t *testing.T, table records.Table) {
 		"deleted":   {with(temporary(""), func(r *records.Record) { r.DeletedAt = deleted }), none},
 	} {
 		t.Run("imported/"+name, func(t *testing.T) {
-			for _, over := range []bool{false, true} {
+			for _, over := range []string{"nothing", "a placeholder", "what was announced"} {
 				file := r.file
-				file.ID = fmt.Sprintf("imported %s %t", name, over)
-				if over {
+				file.ID = fmt.Sprintf("imported %s over %s", name, over)
+				if over != "nothing" {
 					put(t, table, records.Record{ID: file.ID, Name: file.Name, Meta: file.Meta, Fingerprint: file.Fingerprint, Size: -1})
 					want(t, file.ID, none)
 				}
-				if err := table.Import(ctx, file); err != nil {
+				write := func() error { return table.Import(ctx, file) }
+				if over == "what was announced" {
+					if _, err := table.Uploaded(ctx, file.ID, records.Upload{At: now, Type: file.Type, Size: file.Size}); err != nil {
+						t.Fatal(err)
+					}
+					want(t, file.ID, now)
+					write = func() error { return table.ImportAnnounced(ctx, file, now) }
+				}
+				if err := write(); err != nil {
 					t.Fatal(err)
 				}
 				want(t, file.ID, r.at)

@@ -45,6 +45,7 @@ func Run(t *testing.T, open func(t *testing.T) records.Table) {
 	t.Run("transitions", func(t *testing.T) { testTransitions(t, open(t)) })
 	t.Run("create", func(t *testing.T) { testCreate(t, open(t)) })
 	t.Run("import", func(t *testing.T) { testImport(t, open(t)) })
+	t.Run("import of what was announced", func(t *testing.T) { testImportAnnounced(t, open(t)) })
 	t.Run("text", func(t *testing.T) { testText(t, open(t)) })
 	t.Run("strict stamps", func(t *testing.T) { testStrictStamps(t, open(t)) })
 	t.Run("unusable ids", func(t *testing.T) { testUnusableIDs(t, open(t)) })
@@ -533,6 +534,79 @@ func testImport(t *testing.T, table records.Table) {
 	if err := table.Import(ctx, temporary("")); err == nil {
 		t.Error("a record without id was made")
 	}
+}
+
+// testImportAnnounced shows that a record comes in the place of what a notification has made of the placeholder that was
+// made for it, and of nothing else.
+func testImportAnnounced(t *testing.T, table records.Table) {
+	ctx := t.Context()
+	// announced is the placeholder of a copy of source, after its object was announced at now.
+	announced := func(t *testing.T, source records.Record, store bool) {
+		t.Helper()
+		left := records.Record{ID: source.ID, Name: source.Name, Meta: source.Meta, Fingerprint: source.Fingerprint}
+		if err := table.Create(ctx, left); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := table.Uploaded(ctx, source.ID, records.Upload{At: now, Type: "binary/octet-stream", Size: 99, Store: store}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, source := range map[string]records.Record{
+		"temporary":      temporary(""),
+		"stored":         with(temporary(""), func(r *records.Record) { r.StoredAt = stored }),
+		"deleted":        with(temporary(""), func(r *records.Record) { r.DeletedAt = deleted }),
+		"never uploaded": with(placeholder(""), func(r *records.Record) { r.DeletedAt = deleted }),
+		"of the API":     with(temporary(""), func(r *records.Record) { r.CreatedAt, r.Fingerprint, r.Meta = "", "", "" }),
+		"without size":   with(temporary(""), func(r *records.Record) { r.Type, r.Size = "", -1 }),
+	} {
+		for _, store := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, stored on load %t", name, store), func(t *testing.T) {
+				want := source
+				want.ID = fmt.Sprintf("announced %s %t", name, store)
+				announced(t, want, store)
+				if err := table.ImportAnnounced(ctx, want, now); err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(&want, read(t, table, want.ID)); diff != "" {
+					t.Fatalf("record (-want +got):\n%s", diff)
+				}
+			})
+		}
+	}
+
+	undated := func(r *records.Record) { r.CreatedAt = "" }
+	for name, refused := range map[string]struct {
+		there  records.Record
+		reason error
+	}{
+		"placeholder of a copy": {with(placeholder(""), undated), records.ErrChanged},
+		"placeholder":           {placeholder(""), records.ErrExists},
+		"dated":                 {temporary(""), records.ErrExists},
+		"uploaded at another time": {
+			with(temporary(""), func(r *records.Record) { undated(r); r.UploadedAt = later }), records.ErrChanged,
+		},
+		"stored": {with(temporary(""), func(r *records.Record) { undated(r); r.StoredAt = stored }), records.ErrStored},
+		"deleted": {
+			with(temporary(""), func(r *records.Record) { undated(r); r.DeletedAt = deleted }), records.ErrDeleted,
+		},
+	} {
+		t.Run("refused "+name, func(t *testing.T) {
+			there := refused.there
+			there.ID = "not announced " + name
+			put(t, table, there)
+			for _, source := range []records.Record{
+				temporary(there.ID),
+				with(temporary(there.ID), func(r *records.Record) { r.DeletedAt = now }),
+			} {
+				checkRefusal(t, table.ImportAnnounced(ctx, source, uploaded), there.ID, refused.reason, there)
+			}
+			checkUnchanged(t, table, there.ID, true, there)
+		})
+	}
+	t.Run("nothing there", func(t *testing.T) {
+		checkRefusal(t, table.ImportAnnounced(ctx, temporary("not announced"), uploaded), "not announced", records.ErrNotFound, records.Record{})
+		checkUnchanged(t, table, "not announced", false, records.Record{})
+	})
 }
 
 func testText(t *testing.T, table records.Table) {

@@ -449,6 +449,28 @@ func (t *Table) Import(ctx context.Context, r records.Record) error {
 	return &records.TransitionError{ID: r.ID, Reason: records.ErrExists, Current: current}
 }
 
+// ImportAnnounced implements [records.Table].
+func (t *Table) ImportAnnounced(ctx context.Context, r records.Record, known records.Stamp) error {
+	if err := r.CheckSet(); err != nil {
+		return err
+	}
+	var size any
+	if r.Size >= 0 {
+		size = r.Size
+	}
+	_, err := t.write(ctx, r.ID, `UPDATE files SET
+			name = @name, type = @type, size = @size, meta = @meta, fingerprint = @fingerprint,
+			created_at = @created, uploaded_at = @uploaded, stored_at = @stored, deleted_at = @deleted
+		WHERE id = @id AND deleted_at IS NULL AND created_at IS NULL AND uploaded_at = @known AND (stored_at IS NULL OR stored_at = uploaded_at)`,
+		[]any{
+			sql.Named("name", text(r.Name)), sql.Named("type", null(text(r.Type))), sql.Named("size", size),
+			sql.Named("meta", null(text(r.Meta))), sql.Named("fingerprint", null(text(r.Fingerprint))),
+			sql.Named("created", null(r.CreatedAt)), sql.Named("uploaded", null(r.UploadedAt)),
+			sql.Named("stored", null(r.StoredAt)), sql.Named("deleted", null(r.DeletedAt)), sql.Named("known", string(known)),
+		}, records.ImportAnnouncedChecks(known)...)
+	return err
+}
+
 // Get implements [records.Table].
 func (t *Table) Get(ctx context.Context, ids []string) (map[string]records.Record, error) {
 	unique := slices.Compact(slices.Sorted(slices.Values(ids)))

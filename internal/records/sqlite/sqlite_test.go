@@ -109,6 +109,10 @@ func (a *alternating) Import(ctx context.Context, r records.Record) error {
 	return a.next().Import(ctx, r)
 }
 
+func (a *alternating) ImportAnnounced(ctx context.Context, r records.Record, known records.Stamp) error {
+	return a.next().ImportAnnounced(ctx, r, known)
+}
+
 func (a *alternating) Create(ctx context.Context, r records.Record) error {
 	return a.next().Create(ctx, r)
 }

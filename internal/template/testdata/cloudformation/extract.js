@@ -1,8 +1,8 @@
-// Extracts the specification of two resource types: see README.md.
+// Extracts the specification of some resource types: see README.md.
 const fs = require("fs");
 const zlib = require("zlib");
 
-const [source, target] = process.argv.slice(2);
+const [source, target, ...names] = process.argv.slice(2);
 const schema = JSON.parse(zlib.gunzipSync(fs.readFileSync(source))).schema;
 const definitions = new Map(schema.typeDefinition.entities.map((d) => [d.$id, d]));
 
@@ -34,7 +34,7 @@ function block(indent, properties, used) {
   return `{\n${lines.join(",\n")}\n${indent}}`;
 }
 
-const resources = ["AWS::DynamoDB::Table", "AWS::S3::Bucket"].map((name) => {
+const resources = names.map((name) => {
   const resource = schema.resource.entities.find((r) => r.cloudFormationType === name);
   const used = [];
   const properties = block("    ", resource.properties, used);
