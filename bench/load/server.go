@@ -37,9 +37,8 @@ func startServer(ctx context.Context, program, dir string) (_ *server, err error
 	if program == "" {
 		program = filepath.Join(s.remove, "filestore")
 		build := exec.CommandContext(ctx, "go", "build", "-o", program, "github.com/designfultech/filestore/cmd/filestore")
-		build.Stderr = os.Stderr
-		if err := build.Run(); err != nil {
-			return nil, fmt.Errorf("build filestore: %w", err)
+		if said, err := build.CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("build filestore: %w: %s", err, said)
 		}
 	}
 	if s.log, err = os.Create(filepath.Join(s.remove, "log")); err != nil {
