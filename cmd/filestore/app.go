@@ -195,6 +195,7 @@ Without an AWS account, --local keeps everything in a directory on this disk.`,
 		root.AddCommand(c.cmd)
 	}
 	addCompletion(root)
+	addVersionFlag(root)
 	root.SetUsageTemplate(root.UsageTemplate() + exitStatusHelp)
 	return root
 }

@@ -75,7 +75,7 @@ func completeFlag(cmd *cobra.Command, f *pflag.Flag) {
 	if _, there := cmd.GetFlagCompletionFunc(f.Name); there {
 		return
 	}
-	complete := cobra.CompletionFunc(cobra.NoFileCompletions)
+	complete := cobra.NoFileCompletions
 	name, _ := pflag.UnquoteUsage(f)
 	switch values, several := choices(cmd, f); {
 	case several:

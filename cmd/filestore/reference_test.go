@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"flag"
 	"os"
 	"path/filepath"
@@ -10,14 +11,16 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/cobra"
 
 	"github.com/designfultech/filestore/internal/reference"
 )
 
 const (
 	manualPages      = "../../man"
+	completions      = "../../completions"
 	commandReference = "../../docs/commands.md"
-	// updateReference writes both.
+	// updateReference writes them all.
 	updateReference = "go test ./cmd/filestore -run TestReference -update"
 )
 
@@ -58,17 +61,36 @@ What "filestore COMMAND --help" and the manual pages say, on one page. How the c
 they print, and their exit statuses, in [output.md](output.md).
 `
 
-// TestReference compares the manual pages and the command reference with the commands, or with -update
-// writes them.
+// completionScripts are those that packages bring along, by the names under which shells look for them.
+func completionScripts(t *testing.T, root *cobra.Command) map[string]string {
+	t.Helper()
+	var bash, zsh, fish bytes.Buffer
+	for _, err := range []error{root.GenBashCompletionV2(&bash, true), root.GenZshCompletion(&zsh), root.GenFishCompletion(&fish, true)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return map[string]string{"filestore.bash": bash.String(), "_filestore": zsh.String(), "filestore.fish": fish.String()}
+}
+
+// TestReference compares the manual pages, the command reference and the completions with the commands, or
+// with -update writes them.
 func TestReference(t *testing.T) {
 	b := book(t)
 	want := map[string]string{commandReference: b.Markdown(referenceHead)}
 	for _, page := range b.Man() {
 		want[filepath.Join(manualPages, page.Name)] = page.Text
 	}
-	there, err := filepath.Glob(filepath.Join(manualPages, "*"))
-	if err != nil {
-		t.Fatal(err)
+	for name, script := range completionScripts(t, b.Root) {
+		want[filepath.Join(completions, name)] = script
+	}
+	var there []string
+	for _, dir := range []string{manualPages, completions} {
+		found, err := filepath.Glob(filepath.Join(dir, "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		there = append(there, found...)
 	}
 	if flag.Lookup(updateFlag).Value.String() == "true" {
 		for _, path := range there {
