@@ -6,7 +6,7 @@ BIN      := $(CURDIR)/.tools/bin
 DYNALITE := .tools/node_modules/.package-lock.json
 LINT     := go tool -modfile=tools/go.mod golangci-lint
 
-.PHONY: help build tools test race lint bench ci
+.PHONY: help build tools test race lint reference bench ci
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
@@ -24,6 +24,9 @@ race: tools ## Run all tests with the race detector
 
 lint: ## Check the style
 	$(LINT) run
+
+reference: ## Write manual pages, completions and docs/commands.md anew
+	go test ./cmd/filestore -run TestReference -update
 
 bench: ## Time it beside other S3 clients, on Linux (bench/README.md)
 	bash bench/run

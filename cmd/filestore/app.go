@@ -195,14 +195,8 @@ Without an AWS account, --local keeps everything in a directory on this disk.`,
 		c.cmd.GroupID = c.group
 		root.AddCommand(c.cmd)
 	}
-	root.InitDefaultCompletionCmd()
-	if completion, _, err := root.Find([]string{"completion"}); err == nil {
-		completion.RunE = runGroup
-		completion.Example = `  filestore completion zsh > ~/.zfunc/_filestore`
-		for _, shell := range completion.Commands() {
-			shell.Example = "  filestore completion " + shell.Name()
-		}
-	}
+	addCompletion(root)
+	addVersionFlag(root)
 	root.SetUsageTemplate(root.UsageTemplate() + exitStatusHelp)
 	return root
 }

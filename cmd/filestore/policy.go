@@ -84,13 +84,16 @@ func (o *policyOptions) scope(a *app) (policy.Scope, error) {
 		return s, usagef("it is the number, without hyphens", "--account %q is not 12 digits", s.Account)
 	}
 	own := policy.PartitionOf(s.Region)
-	switch partitions := []string{"aws", "aws-cn", "aws-us-gov"}; {
+	switch {
 	case s.Partition == "":
 		s.Partition = own
-	case !slices.Contains(partitions, s.Partition):
-		return s, usagef("", "--partition %q is none of %s", s.Partition, strings.Join(partitions, ", "))
+	case !slices.Contains(partitions(), s.Partition):
+		return s, usagef("", "--partition %q is none of %s", s.Partition, strings.Join(partitions(), ", "))
 	case s.Region != "" && s.Partition != own:
 		return s, usagef("leave --partition away, or say another --region", "region %q is not in partition %q", s.Region, s.Partition)
 	}
 	return s, nil
 }
+
+// partitions are the parts of AWS that know nothing of each other.
+func partitions() []string { return []string{"aws", "aws-cn", "aws-us-gov"} }

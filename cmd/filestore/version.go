@@ -34,11 +34,17 @@ type versionJSON struct {
 	Platform string `json:"platform"`
 }
 
-// buildVersion reads what the Go toolchain recorded of this build.
+// buildVersion reads what the Go toolchain recorded of this build. Nothing is set when it is linked: of a
+// checkout the version is that of its tag, or a pseudo-version, with +dirty where it has changes; of
+// "go install ...@v1.2.3" it is v1.2.3, without a commit.
 func buildVersion() versionJSON {
+	info, _ := debug.ReadBuildInfo() // nil where there is none
+	return versionOf(info)
+}
+
+func versionOf(info *debug.BuildInfo) versionJSON {
 	v := versionJSON{Version: "(devel)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
+	if info == nil {
 		return v
 	}
 	if info.Main.Version != "" {
@@ -50,4 +56,11 @@ func buildVersion() versionJSON {
 		}
 	}
 	return v
+}
+
+// addVersionFlag gives root the flag --version: scripts that look whether a program is there try it first.
+func addVersionFlag(root *cobra.Command) {
+	root.Version = buildVersion().Version
+	root.Flags().Bool("version", false, "print the version, as \"version\" does with more")
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 }

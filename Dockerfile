@@ -1,0 +1,8 @@
+# The image of a release (goreleaser.yaml, dockers_v2), which has built the program already. There is no shell
+# in it, and its user is nobody. A local store needs a volume: docker run -v files:/data IMAGE --local=/data ...
+FROM gcr.io/distroless/static-debian12:nonroot
+ARG TARGETPLATFORM
+COPY LICENSE THIRD_PARTY_LICENSES.txt /usr/share/doc/filestore/
+COPY $TARGETPLATFORM/filestore /usr/bin/filestore
+USER 65532:65532
+ENTRYPOINT ["/usr/bin/filestore"]
