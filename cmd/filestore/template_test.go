@@ -60,7 +60,7 @@ func runInAccount(ctx context.Context, t *testing.T, env map[string]string, args
 		t.Setenv(name, value)
 	}
 	var out, errs bytes.Buffer
-	a := &app{stdin: strings.NewReader(""), stdout: &out, stderr: &errs, lookupEnv: func(name string) (string, bool) {
+	a := &app{stdin: strings.NewReader(""), stdout: &out, stderr: &errs, runBy: thisInvoker, release: func() {}, lookupEnv: func(name string) (string, bool) {
 		value, ok := env[name]
 		return value, ok
 	}}
