@@ -6,7 +6,9 @@ BIN      := $(CURDIR)/.tools/bin
 DYNALITE := .tools/node_modules/.package-lock.json
 LINT     := go tool -modfile=tools/go.mod golangci-lint
 
-.PHONY: help build tools test race lint bench ci
+FUZZTIME  := 60s
+
+.PHONY: help build tools test race lint fuzz bench ci
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
@@ -24,6 +26,9 @@ race: tools ## Run all tests with the race detector
 
 lint: ## Check the style
 	$(LINT) run
+
+fuzz: ## Run each fuzz target for FUZZTIME, a minute
+	bash .ci/fuzz $(FUZZTIME)
 
 bench: ## Time it beside other S3 clients, on Linux (bench/README.md)
 	bash bench/run
