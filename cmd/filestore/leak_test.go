@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -193,6 +194,9 @@ func TestNothingLeaks(t *testing.T) {
 // TestNothingLeaksLocally runs commands on a local store, whose key is in one file of it, and looks into what a
 // process writes that is made to crash.
 func TestNothingLeaksLocally(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("the local store is not supported here")
+	}
 	program, err := exec.LookPath("filestore")
 	if err != nil {
 		t.Fatal(err)
@@ -408,5 +412,29 @@ func TestEndpointWithPassword(t *testing.T) {
 	r := runInAccount(t.Context(), t, env, "--endpoint-url", "http://me:hunter22@127.0.0.1:1", "list")
 	if r.status != exitUsage || strings.Contains(r.stderr, "hunter22") {
 		t.Errorf("exit status %d, %s", r.status, r.stderr)
+	}
+}
+
+// TestLeaks shows what the runs of the program are searched for.
+func TestLeaks(t *testing.T) {
+	const url = "http://h/b/k?X-Amz-Signature=0af9"
+	known := []string{"wJalrXUtnFEMI"}
+	for _, test := range []struct {
+		command, stdout, stderr string
+		leaks                   bool
+	}{
+		{"list", "a.txt", "filestore: error: none", false},
+		{"list", "wJalrXUtnFEMI", "", true},
+		{"list", "", "key wJalrXUtnFEMI", true},
+		{"info", url, "", false},
+		{"list", url, "", true},
+		{"info", "", url, true},
+		{"list", "", "Authorization: AWS4-HMAC-SHA256 Credential=A/B", true},
+		{"list", "", "X-Amz-Security-Token: a", true},
+		{"list", "", "Credential=(hidden), Signature=(hidden)", false},
+	} {
+		if found := leaks([]string{test.command}, known, test.stdout, test.stderr); (len(found) > 0) != test.leaks {
+			t.Errorf("%+v: found %q", test, found)
+		}
 	}
 }
