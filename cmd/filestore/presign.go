@@ -60,7 +60,8 @@ uploaded or not stored is removed by "expire".
 Whoever has the URL can upload anything through it, as often as they like, until it ends.
 --size, --type, --checksum and --no-overwrite narrow that: the server refuses every other
 upload. They are signed into the URL as headers, which the upload must then send along; they
-are told in a column more, as JSON, and with --url on standard error.`,
+are told in a column more, as JSON, and with --url on standard error. MinIO does not refuse
+copies of objects whose ids are known: see SECURITY.md.`,
 		Example: `  url=$(filestore presign put --url report.pdf) && curl -T report.pdf "$url"
   read -r id url expires < <(filestore presign put report.pdf)
   filestore presign put --size 11 --type text/plain --no-overwrite report.txt`,

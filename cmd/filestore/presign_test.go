@@ -1,6 +1,13 @@
 package main
 
-import "testing"
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/designfultech/filestore/internal/policy"
+	"github.com/designfultech/filestore/internal/testserver"
+)
 
 // A checksum is given as "info --checksum" prints it, or in the digits of sha256sum and its like.
 func TestChecksumFlag(t *testing.T) {
@@ -23,5 +30,37 @@ func TestChecksumFlag(t *testing.T) {
 		if err := got.Set(text); err == nil {
 			t.Errorf("%q is taken for %q", text, got.String())
 		}
+	}
+}
+
+// On MinIO an upload URL may be used to copy another object, if the key that has signed it may read that one. Of no other
+// server does presign_limits.txtar find that.
+func TestUploadURLCopies(t *testing.T) {
+	s := newSite(t, testserver.MinIO(t), testserver.Dynalite(t))
+	secret := s.stored(t, 10)
+	copied := func() int {
+		t.Helper()
+		url := strings.TrimSpace(s.run(t, exitOK, "presign", "put", "--url", "--size", "0", "a.txt"))
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, url, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("X-Amz-Checksum-Sha256", "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=")
+		r.Header.Set("X-Amz-Copy-Source", "/"+s.bucket+"/"+secret)
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		return resp.StatusCode
+	}
+	if status := copied(); status != http.StatusOK {
+		t.Errorf("status %d: MinIO refuses it by now; say so in SECURITY.md", status)
+	}
+	s.restrict(t, "put", printed{Version: "2012-10-17", Statement: []policy.Statement{
+		{Effect: "Allow", Action: []string{"s3:PutObject"}, Resource: "arn:aws:s3:::" + s.bucket + "/*"},
+	}})
+	if status := copied(); status != http.StatusForbidden {
+		t.Errorf("status %d, though the key may not read the object", status)
 	}
 }
