@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/spf13/cobra"
 )
 
 // FuzzUnits: whatever is given as a duration, a size, a rate, a time or a checksum is refused with what was given, or
@@ -60,7 +62,8 @@ func FuzzSettings(f *testing.F) {
 		for _, omitted := range []string{"", "FILESTORE_URL_EXPIRATION", "FILESTORE_TEMPORARY_LIFETIME", "FILESTORE_BWLIMIT"} {
 			delete(env, omitted)
 			a := &app{lookupEnv: func(name string) (string, bool) { v, ok := env[name]; return v, ok }}
-			root := a.newRootCmd()
+			root := &cobra.Command{}
+			a.flags.register(root)
 			a.flags.changed = root.PersistentFlags().Changed
 			s, err := a.settings()
 			if err != nil {
