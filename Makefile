@@ -6,7 +6,9 @@ BIN      := $(CURDIR)/.tools/bin
 DYNALITE := .tools/node_modules/.package-lock.json
 LINT     := go tool -modfile=tools/go.mod golangci-lint
 
-.PHONY: help build tools test race lint reference bench ci
+FUZZTIME := 60s
+
+.PHONY: help build tools test race lint fuzz reference bench ci
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
@@ -27,6 +29,9 @@ lint: ## Check the style
 
 reference: ## Write manual pages, completions and docs/commands.md anew
 	go test ./cmd/filestore -run TestReference -update
+
+fuzz: ## Run each fuzz target for FUZZTIME, a minute
+	bash .ci/fuzz $(FUZZTIME)
 
 bench: ## Time it beside other S3 clients, on Linux (bench/README.md)
 	bash bench/run

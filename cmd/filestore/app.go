@@ -30,11 +30,12 @@ type app struct {
 	runBy     func() invoker // for the audit
 	release   func()         // has signals end the process at once
 
-	flags globalFlags
-	out   *output
-	log   *slog.Logger            // of messages; nil: they are lines of text
-	end   context.CancelCauseFunc // ends the context of the command
-	cause func() error            // why that context has ended, nil while it has not
+	flags   globalFlags
+	secrets secrets
+	out     *output
+	log     *slog.Logger            // of messages; nil: they are lines of text
+	end     context.CancelCauseFunc // ends the context of the command
+	cause   func() error            // why that context has ended, nil while it has not
 	// bandwidth bounds all connections together; nil until one is opened, and where there is no limit.
 	bandwidth *client.Bandwidth
 
@@ -229,7 +230,8 @@ func (a *app) message(kind, format string, args ...any) {
 // the log.
 func (a *app) say(m message) {
 	// Joined errors come with line breaks.
-	m.text = strings.ReplaceAll(m.text, "\n", "; ")
+	m.text = a.secrets.hide(strings.ReplaceAll(m.text, "\n", "; "))
+	m.hint, m.id, m.path = a.secrets.hide(m.hint), a.secrets.hide(m.id), a.secrets.hide(m.path)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.bar != nil {

@@ -42,7 +42,7 @@ func (a *app) audit(fs *filestore, path, command string) error {
 			}
 			switch {
 			case f.Err != nil:
-				e.Outcome, e.Error = audit.Failed, describe(f.Err)
+				e.Outcome, e.Error = audit.Failed, a.secrets.hide(describe(f.Err))
 			case f.Action == client.ActionClean:
 				// Every sweep of a day cleans again, and nearly always nothing is there any more. What matters
 				// is that no object goes without a line.

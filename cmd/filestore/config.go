@@ -299,11 +299,11 @@ func (a *app) openAWS(ctx context.Context, s settings) (*filestore, error) {
 	if !isEndpoint(endpoint) || !isEndpoint(aws.ToString(database.Options().BaseEndpoint)) {
 		return nil, usagef("such as http://127.0.0.1:9000", "an endpoint is not a URL") // it may hold a password
 	}
-	if _, err := client.Credentials(ctx, cfg.Credentials); err != nil {
+	if _, err := a.credentials(ctx, cfg.Credentials); err != nil {
 		return nil, err
 	}
 	c = a.newClient(s, s.bucket, api, func(ctx context.Context) (presign.Signer, error) {
-		creds, err := client.Credentials(ctx, cfg.Credentials)
+		creds, err := a.credentials(ctx, cfg.Credentials)
 		if err != nil {
 			return presign.Signer{}, err
 		}
@@ -322,10 +322,18 @@ func (a *app) openAWS(ctx context.Context, s settings) (*filestore, error) {
 		close:    func() error { return nil }}, nil
 }
 
-// isEndpoint reports whether s can be the address of a service, or is empty.
+// credentials fetches the credentials, and keeps them out of messages.
+func (a *app) credentials(ctx context.Context, provider aws.CredentialsProvider) (aws.Credentials, error) {
+	creds, err := client.Credentials(ctx, provider)
+	a.secrets.add(creds.SecretAccessKey, creds.SessionToken)
+	return creds, err
+}
+
+// isEndpoint reports whether s can be the address of a service, or is empty. No user name belongs there: requests
+// are signed, and what tells a filestore from others, which the state directory keeps, has the endpoint in it.
 func isEndpoint(s string) bool {
 	u, err := url.Parse(s)
-	return s == "" || err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
+	return s == "" || err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil
 }
 
 // service returns the region and the endpoint of a service. --endpoint-url is for both services, also
@@ -367,6 +375,7 @@ func (a *app) openLocal(ctx context.Context, s settings) (*filestore, error) {
 		return nil, errors.Join(err, store.Close())
 	}
 	creds := store.Credentials()
+	a.secrets.add(creds.SecretAccessKey)
 	s3Client := client.NewS3(aws.Config{
 		Region:      local.Region,
 		HTTPClient:  a.httpClient(ctx, s, store.Dial),

@@ -191,6 +191,9 @@ func isLocalConfiguration(err error) bool {
 	if _, ok := errors.AsType[*local.NotStoreError](err); ok {
 		return true
 	}
+	if _, ok := errors.AsType[*local.UnsafeError](err); ok {
+		return true
+	}
 	_, ok := errors.AsType[*local.VersionError](err)
 	return ok
 }
@@ -277,6 +280,9 @@ func hintFor(err error) string {
 	}
 	if _, ok := errors.AsType[*local.NotStoreError](err); ok {
 		return "name a directory that is empty or does not exist yet: --local=DIR"
+	}
+	if unsafe, ok := errors.AsType[*local.UnsafeError](err); ok && unsafe.Mend != "" {
+		return unsafe.Mend + " " + shellWord(unsafe.Path)
 	}
 	if errors.Is(err, context.Canceled) {
 		return ""

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -44,8 +43,11 @@ func runLambda(ctx context.Context, a *app) (err error) {
 	if address, ok := a.lookupEnv(lambda.RuntimeAPI); !ok || address == "" {
 		return usagef("", "this is not an AWS Lambda function: %s is not set", lambda.RuntimeAPI)
 	}
-	tokenKey, err := a.tokenKey()
-	if err != nil {
+	opts := api.Options{}
+	if opts.TokenKey, err = a.configuredTokenKey(); err != nil {
+		return err
+	}
+	if opts.Keys, err = a.configuredKeys(); err != nil {
 		return err
 	}
 	store, err := a.open(ctx)
@@ -54,38 +56,16 @@ func runLambda(ctx context.Context, a *app) (err error) {
 	}
 	defer func() { err = errors.Join(err, store.close()) }()
 	log := slog.New(lambda.WithRequestID(slog.NewJSONHandler(plainJSON{a.stderr}, &slog.HandlerOptions{ReplaceAttr: logTime})))
-	lambda.Serve(ctx, a.newFunction(store, tokenKey, log), plainJSON{a.stderr})
+	opts.Client, opts.Log = store.Client, log
+	lambda.Serve(ctx, newFunction(opts), plainJSON{a.stderr})
 	return ctx.Err()
 }
 
-func (a *app) newFunction(store *filestore, tokenKey []byte, log *slog.Logger) *lambda.Function {
-	opts := api.Options{Client: store.Client, TokenKey: tokenKey, Log: log}
-	f := &lambda.Function{Client: store.Client, Log: log, Trusted: api.New(opts)}
-	opts.Keys = a.apiKeys()
-	f.Asking = api.New(opts)
-	return f
-}
-
-// minTokenKey is how many bytes a key of tokens has at least: as many as it is of use to have (RFC 2104, "Keys").
-const minTokenKey = 32
-
-// tokenKey is what signs tokens; empty: none is configured.
-func (a *app) tokenKey() ([]byte, error) {
-	key, _ := a.lookupEnv("FILESTORE_TOKEN_KEY")
-	if key != "" && len(key) < minTokenKey {
-		return nil, usagef("", "FILESTORE_TOKEN_KEY has %d bytes, and must have %d or more", len(key), minTokenKey)
-	}
-	return []byte(key), nil
-}
-
-// apiKeys are those of the HTTP API, never nil: where none are configured, none is right.
-func (a *app) apiKeys() []string {
-	keys := []string{}
-	text, _ := a.lookupEnv("FILESTORE_API_KEYS")
-	for key := range strings.SplitSeq(text, ",") {
-		if key = strings.TrimSpace(key); key != "" {
-			keys = append(keys, key)
-		}
-	}
-	return keys
+// newFunction returns what answers events: those of a REST API that has checked a key, and others, which must have one of
+// opts.Keys.
+func newFunction(opts api.Options) *lambda.Function {
+	trusted, asking := opts, opts
+	trusted.Keys = nil
+	asking.Keys = append([]string{}, opts.Keys...) // never nil: where none are configured, none is right
+	return &lambda.Function{Client: opts.Client, Log: opts.Log, Trusted: api.New(trusted), Asking: api.New(asking)}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/designfultech/filestore/internal/client"
+	"github.com/designfultech/filestore/internal/api"
 	"github.com/designfultech/filestore/internal/lambda"
 	"github.com/designfultech/filestore/internal/records"
 	"github.com/designfultech/filestore/internal/records/dynamo"
@@ -31,7 +32,9 @@ func (s *site) function(t *testing.T) *lambda.Function {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return a.newFunction(store, []byte(strings.Repeat("k", minTokenKey)), slog.New(slog.DiscardHandler))
+	return newFunction(api.Options{
+		Client: store.Client, TokenKey: []byte(strings.Repeat("k", minTokenKey)), Log: slog.New(slog.DiscardHandler),
+	})
 }
 
 // ask sends a request as a REST API that has checked a key, and returns the body of the answer.

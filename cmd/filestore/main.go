@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"io"
 	"os"
 	"os/signal"
 	"os/user"
@@ -18,7 +19,10 @@ import (
 func main() { os.Exit(run(asLambda(os.Args[0], os.LookupEnv, os.Args[1:]))) }
 
 // run runs the command line on the process's own streams and returns the exit status.
-func run(args []string) int {
+func run(args []string) int { return runOn(args, os.Stdout, os.Stderr) }
+
+// runOn is run with other writers in front of the process's streams.
+func runOn(args []string, stdout, stderr io.Writer) int {
 	stops := []os.Signal{syscall.SIGTERM}
 	for _, s := range []os.Signal{os.Interrupt, syscall.SIGHUP} {
 		if !signal.Ignored(s) { // nohup, and shells that run this in the background
@@ -35,7 +39,7 @@ func run(args []string) int {
 	signal.Ignore(syscall.SIGPIPE)
 
 	a := &app{
-		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
+		stdin: os.Stdin, stdout: stdout, stderr: stderr,
 		stdoutTTY: term.IsTerminal(int(os.Stdout.Fd())),
 		stderrTTY: term.IsTerminal(int(os.Stderr.Fd())),
 		columns:   terminalColumns,

@@ -134,7 +134,7 @@ func (o *output) fail(id, path string, err error) {
 	if !o.app.flags.json {
 		return
 	}
-	cause := failureCause{Reason: reasonOf(err), Message: describe(err)}
+	cause := failureCause{Reason: reasonOf(err), Message: o.app.secrets.hide(describe(err))}
 	if over := o.app.timeOver(); over != nil && cause.Reason == client.Interrupted {
 		cause.Reason = client.Retry
 		if !leavesTraces(err) {

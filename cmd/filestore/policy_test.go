@@ -374,6 +374,12 @@ func (s *site) restrictTo(t *testing.T, role policy.Role) {
 		}
 	}
 	doc.Statement = slices.DeleteFunc(doc.Statement, func(s policy.Statement) bool { return len(s.Action) == 0 })
+	s.restrict(t, string(role), doc)
+}
+
+// restrict gives the program credentials that are allowed what the policy says of S3.
+func (s *site) restrict(t *testing.T, session string, doc printed) {
+	t.Helper()
 	text, err := json.Marshal(doc)
 	if err != nil {
 		t.Fatal(err)
@@ -383,7 +389,7 @@ func (s *site) restrictTo(t *testing.T, role policy.Role) {
 		Credentials: credentials.NewStaticCredentialsProvider(s.server.AccessKey, s.server.SecretKey, ""),
 	})
 	out, err := issuer.AssumeRole(t.Context(), &sts.AssumeRoleInput{
-		RoleArn: aws.String("arn:aws:iam:::role/filestore"), RoleSessionName: aws.String(string(role)), Policy: aws.String(string(text)),
+		RoleArn: aws.String("arn:aws:iam:::role/filestore"), RoleSessionName: aws.String(session), Policy: aws.String(string(text)),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -608,16 +608,24 @@ func cmdFlip(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 }
 
-// cmdPut sends a file to a URL as a browser would. Standard output is the answer's status and
-// header:
+// cmdPut sends a file to a URL as a browser would, with more headers where there are any. Standard output
+// is the answer's status and header:
 //
-//	put FILE URL
+//	put FILE URL [NAME:VALUE...]
 func cmdPut(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: put FILE URL")
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: put FILE URL [NAME:VALUE...]")
+	}
+	header := http.Header{}
+	for _, line := range args[2:] {
+		name, value, ok := strings.Cut(line, ":")
+		if !ok {
+			ts.Fatalf("%q is no header", line)
+		}
+		header.Set(name, strings.TrimSpace(value))
 	}
 	body := strings.NewReader(ts.ReadFile(args[0]))
-	_ = httpDo(ts, http.MethodPut, args[1], body)
+	_ = httpDo(ts, http.MethodPut, args[1], body, header)
 }
 
 // cmdGet gets a URL into a file. Standard output is the answer's status and header:
@@ -627,14 +635,15 @@ func cmdGet(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: get URL FILE")
 	}
-	ts.Check(os.WriteFile(ts.MkAbs(args[1]), httpDo(ts, http.MethodGet, args[0], nil), 0o666))
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), httpDo(ts, http.MethodGet, args[0], nil, nil), 0o666))
 }
 
-func httpDo(ts *testscript.TestScript, method, url string, body io.Reader) []byte {
+func httpDo(ts *testscript.TestScript, method, url string, body io.Reader, header http.Header) []byte {
 	ctx, cancel := context.WithTimeout(context.Background(), scriptDeadline)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, url, body)
 	ts.Check(err)
+	maps.Copy(req.Header, header)
 	// A connection of its own: the server may be ended by the next line.
 	transport := &http.Transport{DisableKeepAlives: true}
 	resp, err := transport.RoundTrip(req)

@@ -3,9 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/hkdf"
 	"crypto/rand"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,7 +11,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -42,9 +39,6 @@ const (
 	// anonymousFactor is how many times more calls without a key there may be of all addresses together than of
 	// one, as it is of the API's defaults.
 	anonymousFactor = api.DefaultAnonymousRate / api.DefaultRate
-
-	// minTokenKey is how many characters FILESTORE_TOKEN_KEY has at least.
-	minTokenKey = 32
 )
 
 type serveOptions struct {
@@ -159,24 +153,6 @@ func isLoopback(host string) bool {
 	return host == "localhost" || err == nil && addr.IsLoopback()
 }
 
-// configuredKeys are those of FILESTORE_API_KEYS, nil where it is not set.
-func (a *app) configuredKeys() ([]string, error) {
-	text, _ := a.lookupEnv("FILESTORE_API_KEYS")
-	if text == "" {
-		return nil, nil
-	}
-	var keys []string
-	for key := range strings.SplitSeq(text, ",") {
-		if key = strings.TrimSpace(key); key != "" {
-			keys = append(keys, key)
-		}
-	}
-	if len(keys) == 0 {
-		return nil, usagef("", "FILESTORE_API_KEYS has no key")
-	}
-	return keys, nil
-}
-
 // service is what one "serve" serves.
 type service struct {
 	app      *app
@@ -206,17 +182,15 @@ func (s *service) apiKeys() ([]string, error) {
 
 // newTokenKey returns the key that signs tokens.
 func (s *service) newTokenKey() ([]byte, error) {
-	text, _ := s.app.lookupEnv("FILESTORE_TOKEN_KEY")
+	key, err := s.app.configuredTokenKey()
 	switch {
-	case text != "" && len(text) < minTokenKey:
-		return nil, usagef(`"openssl rand -hex 32" makes one`, "FILESTORE_TOKEN_KEY must have at least %d characters", minTokenKey)
-	case text != "":
-		return hkdf.Key(sha256.New, []byte(text), nil, "filestore: FILESTORE_TOKEN_KEY", 32)
+	case err != nil || key != nil:
+		return key, err
 	case s.store.local != nil:
 		return s.store.local.TokenKey()
 	}
 	s.app.note("tokens to take uploads back are good until this ends, and here only; FILESTORE_TOKEN_KEY makes them last")
-	key := make([]byte, 32)
+	key = make([]byte, 32)
 	_, _ = rand.Read(key) // documented never to fail
 	return key, nil
 }

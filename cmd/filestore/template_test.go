@@ -52,7 +52,7 @@ func runInAccount(ctx context.Context, t *testing.T, env map[string]string, args
 	t.Helper()
 	setAccountEnv(t, env)
 	var out, errs bytes.Buffer
-	a := &app{stdin: strings.NewReader(""), stdout: &out, stderr: &errs, lookupEnv: func(name string) (string, bool) {
+	a := &app{stdin: strings.NewReader(""), stdout: &out, stderr: &errs, runBy: thisInvoker, release: func() {}, lookupEnv: func(name string) (string, bool) {
 		value, ok := env[name]
 		return value, ok
 	}}

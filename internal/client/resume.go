@@ -49,7 +49,8 @@ func (c *Client) uploadJournaled(ctx context.Context, req UploadRequest, mime st
 		return records.Record{}, failed("", err)
 	}
 	u := &journaled{Client: c, req: req, mime: mime}
-	if entry, found := req.Journal.Entry(); found && req.Resume {
+	// A journal that names no id is damaged. What it leads to must not be deleted.
+	if entry, found := req.Journal.Entry(); found && req.Resume && ValidID(entry.ID) {
 		changed := info.Size() != entry.Size || !info.ModTime().Equal(entry.ModTime)
 		u.entry = entry
 		if record, ended, err := u.resume(ctx, changed); ended || err != nil {

@@ -64,6 +64,18 @@ func (e *NotStoreError) Error() string {
 	return fmt.Sprintf("directory %q is not a local store: %s", e.Dir, e.Reason)
 }
 
+// UnsafeError is returned by [Open] for a store that somebody else can change, or whose key others can read. Who
+// can change it has its user's next command write wherever they like, and read what they like.
+type UnsafeError struct {
+	Path   string // the directory or the file
+	Reason string // such as "others can write to it"
+	Mend   string // a command that makes it safe
+}
+
+func (e *UnsafeError) Error() string {
+	return fmt.Sprintf("the local store is not safe to use: %q: %s", e.Path, e.Reason)
+}
+
 // VersionError is returned by [Open] for a store that a newer version of the program made.
 type VersionError struct {
 	Dir     string

@@ -954,6 +954,54 @@ func TestPermissions(t *testing.T) {
 	})
 }
 
+// A store that others can change is not used: they could have its user's next command do what they like.
+func TestOpenUnsafe(t *testing.T) {
+	for _, test := range []struct {
+		file   string
+		mode   fs.FileMode
+		unsafe bool
+	}{
+		{".", 0o700, false}, {".", 0o755, false}, {".", 0o770, true}, {".", 0o1777, true},
+		{credentialsFile, 0o400, false}, {credentialsFile, 0o640, true}, {credentialsFile, 0o602, true},
+		{recordsFile, 0o604, true},
+	} {
+		dir := t.TempDir()
+		s, err := Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(s.path(recordsFile), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(s.path(test.file), test.mode); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(dir); is[*UnsafeError](err) != test.unsafe || err != nil && !test.unsafe {
+			t.Errorf("%s with mode %o: %v", test.file, test.mode, err)
+		}
+	}
+	s, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	me := os.Geteuid()
+	for user, unsafe := range map[int]bool{me: false, me + 1: me != 0, 0: false} {
+		if err := s.checkPrivate(user); is[*UnsafeError](err) != unsafe || err != nil && !unsafe {
+			t.Errorf("of user %d for user %d: %v", me, user, err)
+		}
+	}
+	if me == 0 { // who may give files away
+		if err := os.Chown(s.dir, 4711, -1); err != nil {
+			t.Fatal(err)
+		}
+		for user, unsafe := range map[int]bool{0: false, 4711: false, 4712: true} {
+			if err := s.checkPrivate(user); is[*UnsafeError](err) != unsafe || err != nil && !unsafe {
+				t.Errorf("of user 4711 for user %d: %v", user, err)
+			}
+		}
+	}
+}
+
 func TestFirstOpens(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "not", "there", "yet")
 	const processes = 8

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -79,7 +80,7 @@ type Store struct {
 
 // Open opens the local store in dir, and makes it first when dir is missing or empty: a
 // directory that only this user can enter. Several processes may do that at once. Errors are
-// those of the file system, [*NotStoreError], [*VersionError] and [ErrUnsupported].
+// those of the file system, [*NotStoreError], [*UnsafeError], [*VersionError] and [ErrUnsupported].
 //
 // Open starts no server.
 func Open(dir string) (*Store, error) { return open(dir, probeMetadata) }
@@ -119,6 +120,9 @@ func (s *Store) load() error {
 		return &NotStoreError{Dir: s.dir, Reason: fmt.Sprintf("its %s names the unknown metadata store %q", formatFile, f.Metadata)}
 	}
 	s.metadata = f.Metadata
+	if err := s.checkPrivate(os.Geteuid()); err != nil {
+		return err
+	}
 
 	text, err = os.ReadFile(s.path(credentialsFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -133,6 +137,41 @@ func (s *Store) load() error {
 	}
 	if s.credentials.AccessKeyID == "" || s.credentials.SecretAccessKey == "" {
 		return fmt.Errorf("read %q: a key is missing", s.path(credentialsFile))
+	}
+	return nil
+}
+
+// checkPrivate fails with an *UnsafeError unless the store is its user's own: root may use those of others, as in a
+// container that is given a directory of its host, and those of root are as good as one's own.
+func (s *Store) checkPrivate(user int) error {
+	for _, part := range []struct {
+		path      string
+		forbidden fs.FileMode
+	}{
+		{s.dir, 0o022}, // the files in it have modes of their own
+		{s.path(credentialsFile), 0o077},
+		{s.path(recordsFile), 0o077},
+	} {
+		path, forbidden := part.path, part.forbidden
+		info, err := os.Stat(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // load says so of the key; of the records, there are none yet
+		}
+		if err != nil {
+			return err
+		}
+		owner := -1
+		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+			owner = int(stat.Uid)
+		}
+		switch {
+		case user != 0 && owner != user && owner > 0:
+			return &UnsafeError{path, fmt.Sprintf("it belongs to the user %d", owner), ""}
+		case info.Mode().Perm()&forbidden&0o022 != 0:
+			return &UnsafeError{path, "others can write to it", "chmod go-w"}
+		case info.Mode().Perm()&forbidden != 0:
+			return &UnsafeError{path, "others can read it", "chmod go="}
+		}
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -56,7 +57,8 @@ func Open(path string, labels ...Label) (*File, error) {
 		if i < 0 || strings.HasPrefix(line, "#") {
 			continue
 		}
-		if v, err := strconv.ParseFloat(line[i+1:], 64); err == nil {
+		// All of them are numbers of things and times. NaN and infinity would stay for ever: every run adds to them.
+		if v, err := strconv.ParseFloat(line[i+1:], 64); err == nil && v >= 0 && !math.IsInf(v, 0) {
 			f.earlier[line[:i]] = v
 		}
 	}

@@ -35,6 +35,21 @@ const (
 	SHA256    Algorithm = "SHA256"
 )
 
+// Size returns how many bytes a checksum of that algorithm has, 0 of one that is not known.
+func (a Algorithm) Size() int {
+	switch a {
+	case CRC64NVME:
+		return 8
+	case SHA256:
+		return 32
+	}
+	return 0
+}
+
+// MaxUpload is the largest body that one PUT takes, in bytes (Amazon S3 User Guide, "Uploading
+// objects").
+const MaxUpload = 5 << 30
+
 // Checksum is an object's checksum over all of its bytes.
 type Checksum struct {
 	Algorithm Algorithm
@@ -54,6 +69,9 @@ func (l Limits) header() (length int64, _ http.Header, _ error) {
 		if length < 0 {
 			return 0, nil, &InputError{"size", strconv.FormatInt(length, 10), "is negative"}
 		}
+		if length > MaxUpload {
+			return 0, nil, &InputError{"size", strconv.FormatInt(length, 10), "is more than one PUT takes: 5 GiB"}
+		}
 		header.Set("Content-Length", strconv.FormatInt(length, 10))
 		if length == 0 && checksum == (Checksum{}) {
 			checksum = Checksum{SHA256, emptySHA256}
@@ -66,7 +84,7 @@ func (l Limits) header() (length int64, _ http.Header, _ error) {
 		header.Set("Content-Type", l.ContentType)
 	}
 	if checksum != (Checksum{}) {
-		if err := checksum.check(); err != nil {
+		if err := checksum.Check(); err != nil {
 			return 0, nil, err
 		}
 		header.Set("X-Amz-Checksum-"+string(checksum.Algorithm), checksum.Value)
@@ -80,10 +98,10 @@ func (l Limits) header() (length int64, _ http.Header, _ error) {
 	return length, header, nil
 }
 
-// check fails with [*InputError] for an unknown algorithm, or a value that S3 would not take.
-func (c Checksum) check() error {
-	size, ok := map[Algorithm]int{CRC64NVME: 8, SHA256: 32}[c.Algorithm]
-	if !ok {
+// Check fails with [*InputError] for an unknown algorithm, or a value that S3 would not take.
+func (c Checksum) Check() error {
+	size := c.Algorithm.Size()
+	if size == 0 {
 		return &InputError{"checksum algorithm", string(c.Algorithm), fmt.Sprintf("is neither %s nor %s", CRC64NVME, SHA256)}
 	}
 	sum, err := base64.StdEncoding.DecodeString(c.Value)

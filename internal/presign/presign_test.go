@@ -196,6 +196,7 @@ func TestBadInput(t *testing.T) {
 		// A password is not repeated in the message.
 		{"endpoint", "http://u:xxxxx@h", func(in *input) { in.Endpoint = "http://u:pw@h" }},
 		{"size", "-1", func(in *input) { in.Size = new(int64(-1)) }},
+		{"size", "5368709121", func(in *input) { in.Size = new(int64(presign.MaxUpload + 1)) }},
 		{"content type", "text", func(in *input) { in.ContentType = "text" }},
 		{"content type", " text/plain", func(in *input) { in.ContentType = " text/plain" }},
 		{"content type", "text/plain\r\nX: y", func(in *input) { in.ContentType = "text/plain\r\nX: y" }},

@@ -677,8 +677,10 @@ func (t *Table) query(ctx context.Context, query string, args ...any) ([]records
 			return nil, err
 		}
 		r.Type, r.Meta, r.Fingerprint, r.Size = contentType.String, meta.String, fingerprint.String, -1
-		if size.Valid {
+		if size.Valid && size.Int64 >= 0 {
 			r.Size = size.Int64
+		} else if size.Valid {
+			r.Mistyped = []string{"size"} // as package dynamo has it
 		}
 		r.CreatedAt, r.UploadedAt = records.Stamp(created.String), records.Stamp(uploaded.String)
 		r.StoredAt, r.DeletedAt = records.Stamp(stored.String), records.Stamp(deleted.String)

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"crypto/hkdf"
+	"crypto/sha256"
+	"strings"
+)
+
+// configuredKeys are those of FILESTORE_API_KEYS, nil where it is not set.
+func (a *app) configuredKeys() ([]string, error) {
+	text, _ := a.lookupEnv("FILESTORE_API_KEYS")
+	if text == "" {
+		return nil, nil
+	}
+	var keys []string
+	for key := range strings.SplitSeq(text, ",") {
+		if key = strings.TrimSpace(key); key != "" {
+			keys = append(keys, key)
+		}
+	}
+	if len(keys) == 0 {
+		return nil, usagef("", "FILESTORE_API_KEYS has no key")
+	}
+	return keys, nil
+}
+
+// minTokenKey is how many bytes FILESTORE_TOKEN_KEY has at least: as many as it is of use to have (RFC 2104, "Keys").
+const minTokenKey = 32
+
+// configuredTokenKey is what FILESTORE_TOKEN_KEY has tokens signed with, nil where it is not set. All that serve one
+// filestore have the same, however they do it.
+func (a *app) configuredTokenKey() ([]byte, error) {
+	text, _ := a.lookupEnv("FILESTORE_TOKEN_KEY")
+	switch {
+	case text == "":
+		return nil, nil
+	case len(text) < minTokenKey:
+		return nil, usagef(`"openssl rand -hex 32" makes one`, "FILESTORE_TOKEN_KEY has %d bytes, and must have %d or more", len(text), minTokenKey)
+	}
+	return hkdf.Key(sha256.New, []byte(text), nil, "filestore: FILESTORE_TOKEN_KEY", 32)
+}
