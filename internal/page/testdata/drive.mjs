@@ -1,0 +1,126 @@
+// Drives a headless Chromium for browser_test.go: each line of standard input is a step, {"do", "page", ...}, and its
+// answer a line of standard output, {"result"} or {"error"}. TOOLS is where the npm packages are, CHROMIUM the browser.
+import { createInterface } from "node:readline";
+import { createRequire } from "node:module";
+
+const require = createRequire(process.env.TOOLS + "/");
+const { chromium } = require("playwright-core");
+const axe = require.resolve("axe-core/axe.min.js");
+
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM,
+  args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"], // as in containers
+});
+
+const pages = new Map();
+
+// items is what a user sees of the files in the field. Every page has it.
+const items = () => window.items = () => [...document.querySelectorAll(".filepond--item")].map((item) => ({
+  name: item.querySelector(".filepond--file-info-main")?.textContent,
+  size: item.querySelector(".filepond--file-info-sub")?.textContent,
+  state: item.dataset.filepondItemState,
+})).filter((item) => item.name);
+
+const steps = {
+  async open({ page: name, url, width = 1024, height = 768, dark = false, phone = false, script = true }) {
+    const context = await browser.newContext({
+      viewport: { width, height }, colorScheme: dark ? "dark" : "light", javaScriptEnabled: script,
+      isMobile: phone, hasTouch: phone, deviceScaleFactor: phone ? 2 : 1,
+    });
+    context.setDefaultTimeout(60000);
+    await context.addInitScript(items);
+    const page = await context.newPage();
+    const said = [];
+    page.on("console", (m) => { if (m.type() === "error") said.push(m.text()); });
+    page.on("pageerror", (e) => said.push(String(e)));
+    pages.set(name, { page, context, said, seen: [] });
+    await page.goto(url);
+  },
+  async close({ context }) { await context.close(); },
+  async choose({ page, files }) {
+    await page.locator("input[type=file]").setInputFiles(files.map((f) => ({
+      name: f.name, mimeType: f.type || "application/octet-stream", buffer: Buffer.alloc(f.size, "x"),
+    })));
+  },
+  // until waits until the field shows these states, and no other file.
+  async until({ page, states }) {
+    const wanted = Object.fromEntries(states);
+    try {
+      await page.waitForFunction((wanted) => {
+        const items = window.items();
+        return items.length === Object.keys(wanted).length && items.every((i) => wanted[i.name] === i.state);
+      }, wanted);
+    } catch (e) {
+      throw new Error(`want ${JSON.stringify(wanted)}, got ${JSON.stringify(await page.evaluate(() => window.items()))}: ${e.message}`);
+    }
+    return page.evaluate(() => window.items());
+  },
+  // progress waits until a file shows some, and returns it: part of the whole.
+  async progress({ page, name }) {
+    const handle = await page.waitForFunction((name) => {
+      const file = FilePond.find(document.querySelector(".filepond--root")).getFiles().find((f) => f.filename === name);
+      return file && file.status === FilePond.FileStatus.PROCESSING && window.seenProgress > 0 && window.seenProgress;
+    }, name);
+    return handle.jsonValue();
+  },
+  async watch({ page }) {
+    await page.evaluate(() => {
+      window.seenProgress = 0;
+      document.addEventListener("FilePond:processfileprogress", (e) => {
+        if (e.detail.progress < 1) window.seenProgress = e.detail.progress;
+      });
+    });
+  },
+  async press({ page, name, button }) {
+    await page.locator(".filepond--item", { hasText: name }).getByRole("button", { name: button }).click();
+  },
+  async click({ page, button }) { await page.getByRole("button", { name: button, exact: true }).click(); },
+  async keys({ page, keys }) { for (const key of keys) await page.keyboard.press(key); },
+  async focused({ page }) {
+    return page.evaluate(() => (document.activeElement.textContent || document.activeElement.getAttribute("aria-label") || "").trim());
+  },
+  async text({ page, selector }) { return (await page.locator(selector).innerText()).trim(); },
+  async waitText({ page, selector, text }) {
+    try {
+      await page.locator(selector).filter({ hasText: text }).waitFor({ state: "attached" });
+    } catch (e) {
+      throw new Error(`want ${JSON.stringify(text)}, got ${JSON.stringify(await page.locator(selector).allInnerTexts())}: ${e.message}`);
+    }
+  },
+  async visible({ page, selector }) { return page.locator(selector).isVisible(); },
+  async values({ page }) { return page.locator('input[type=hidden][name=file]').evaluateAll((all) => all.map((i) => i.value)); },
+  async url({ page }) { return page.url(); },
+  async reload({ page }) { await page.reload(); },
+  async back({ page }) { await page.goBack(); },
+  async offline({ context, on }) { await context.setOffline(on); },
+  // throttle lets so many bytes a second go up, 0: any.
+  async throttle({ page, context, rate }) {
+    const session = await context.newCDPSession(page);
+    await session.send("Network.emulateNetworkConditions", { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: rate || -1 });
+  },
+  async evaluate({ page, script }) { return page.evaluate(script); },
+  async wide({ page }) { return page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth); },
+  async screenshot({ page, path }) { await page.screenshot({ path, fullPage: true }); },
+  async said({ said }) { return said; },
+  // barriers are what axe finds against WCAG 2.2 AA. Its script is a step of the test, not of the page, and so not
+  // held up by the page's policy.
+  async barriers({ page }) {
+    const source = (await import("node:fs")).readFileSync(axe, "utf8");
+    await page.evaluate(source);
+    const found = await page.evaluate(() => axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"] }));
+    if (found.passes.length === 0) throw new Error("nothing was looked at");
+    return found.violations.map((v) => `${v.id}: ${v.help}: ${v.nodes.map((n) => n.html + " " + n.failureSummary).join(" | ")}`);
+  },
+};
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const { do: step, page: name, ...args } = JSON.parse(line);
+  let answer;
+  try {
+    answer = { result: await steps[step]({ ...args, ...(step === "open" ? { page: name } : pages.get(name)) }) };
+  } catch (e) {
+    answer = { error: `${step}: ${e.message}` };
+  }
+  process.stdout.write(JSON.stringify(answer) + "\n");
+}
+await browser.close();
