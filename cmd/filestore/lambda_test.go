@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/designfultech/filestore/internal/client"
 	"github.com/designfultech/filestore/internal/api"
+	"github.com/designfultech/filestore/internal/client"
 	"github.com/designfultech/filestore/internal/lambda"
 	"github.com/designfultech/filestore/internal/records"
 	"github.com/designfultech/filestore/internal/records/dynamo"

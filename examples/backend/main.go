@@ -54,12 +54,17 @@ type file struct {
 type backend struct {
 	filestore string // base URL of the API
 	key       string // never leaves this program but for the filestore
+	form      *template.Template
 
 	mu  sync.Mutex
 	ids []string // what was submitted, where a real program has a database
 }
 
 func (b *backend) handler() (http.Handler, error) {
+	var err error
+	if b.form, err = template.New("form").Parse(form); err != nil {
+		return nil, err
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", b.show)
 	mux.HandleFunc("POST /{$}", b.submit)
@@ -139,7 +144,7 @@ func (b *backend) show(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var page bytes.Buffer
-	if err := form.Execute(&page, map[string]any{"Filestore": b.filestore, "Files": files, "List": string(list)}); err != nil {
+	if err := b.form.Execute(&page, map[string]any{"Filestore": b.filestore, "Files": files, "List": string(list)}); err != nil {
 		fail(w, err)
 		return
 	}
@@ -190,11 +195,11 @@ func (b *backend) call(ctx context.Context, method, path string, body, answer an
 	}
 	var said struct{ Message string }
 	_ = json.NewDecoder(res.Body).Decode(&said) // the status says enough
-	err = &refusal{fmt.Sprintf("%s (%s)", said.Message, res.Status)}
 	if res.StatusCode == http.StatusForbidden || res.StatusCode >= 500 {
-		return fmt.Errorf("the filestore: %v", err) // our own fault, not the user's
+		// Not the fault of whoever has submitted the form.
+		return fmt.Errorf("%s %s: %s: %s", method, path, res.Status, said.Message)
 	}
-	return err
+	return &refusal{said.Message}
 }
 
 // fail says why. What is wrong between here and the filestore is for the log only.
@@ -207,8 +212,8 @@ func fail(w http.ResponseWriter, err error) {
 	http.Error(w, "The files could not be stored. Go back and try again later.", http.StatusBadGateway)
 }
 
-// The integrity of what is loaded from another server is checked by the browser; docs/browser.md has the values.
-var form = template.Must(template.New("form").Parse(`<!DOCTYPE html>
+// form is the page. The integrity of what is loaded from another server is checked by the browser; docs/browser.md has the values.
+const form = `<!DOCTYPE html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -231,4 +236,4 @@ var form = template.Must(template.New("form").Parse(`<!DOCTYPE html>
 <li><a href="{{.URL}}">{{.Name}}</a>, {{.Size}} bytes</li>{{end}}
 </ul>
 {{end}}</html>
-`))
+`

@@ -52,6 +52,9 @@ func TestMain(m *testing.M) {
 // TestPage is what somebody does on the page, in a real browser, with the API, a local store and the example of
 // a backend behind it.
 func TestPage(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a browser half a minute, and nothing here has to do with the race detector")
+	}
 	b := startBrowser(t)
 	s := newSite(t)
 
@@ -171,7 +174,6 @@ func TestPage(t *testing.T) {
 		f := file{Name: "abandoned.txt", Type: "text/plain", Size: 40}
 		p.choose(f)
 		p.until(uploaded(f)...)
-		p.do("close")
 		id := s.named(t, f.Name).ID
 		if _, _, err := s.client.ObjectCreated(t.Context(), id); err != nil { // the notification has come now
 			t.Fatal(err)
@@ -183,6 +185,11 @@ func TestPage(t *testing.T) {
 		}
 		s.eventually(t, f.Name, records.Deleted)
 		s.wantObject(t, id, false)
+
+		// Who comes back to it after that is told.
+		p.do("click", "button", "Submit")
+		p.waitText("body", "The files could not be stored: 1 of 1 files were not stored")
+		p.waitText("body", "expired on")
 	})
 
 	t.Run("the storage fails", func(t *testing.T) {

@@ -40,7 +40,8 @@ var pageHTML string
 
 // Options say where the page is, among what.
 type Options struct {
-	// S3 is any URL on the server to which presigned URLs lead, such as "https://s3.eu-central-1.amazonaws.com".
+	// S3 is any URL on the server to which presigned URLs lead, such as one of them, or
+	// "https://s3.eu-central-1.amazonaws.com".
 	S3 string
 	// Action is the URL of a backend that gets the ids of the form, as values of "file". Empty: there is no form
 	// to submit, and the page shows the command that stores the files.
