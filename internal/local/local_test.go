@@ -755,8 +755,9 @@ func TestServeTellsAtTheEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const half = 1 << 20
-	req.ContentLength = 2 * half
+	// More than the buffers of a connection hold, so that the server has begun to read it.
+	const first, last = 24 << 20, 1 << 20
+	req.ContentLength = first + last
 	answered := make(chan error, 1)
 	go func() {
 		resp, err := http.DefaultClient.Do(req)
@@ -768,12 +769,12 @@ func TestServeTellsAtTheEnd(t *testing.T) {
 		}
 		answered <- err
 	}()
-	if _, err := rest.Write(make([]byte, half)); err != nil {
+	if _, err := rest.Write(make([]byte, first)); err != nil {
 		t.Fatal(err)
 	}
 	stop()
 	eventually(t, "the server takes no more connections", func() bool { return refuses(url) })
-	if _, err := rest.Write(make([]byte, half)); err != nil {
+	if _, err := rest.Write(make([]byte, last)); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-answered; err != nil {

@@ -162,16 +162,24 @@ func (b backend) tell(bucket, key *string, err error) {
 	}
 }
 
+// What writes gets a context that does not end with the server: fasthttp has those of all requests end as soon
+// as it is told to shut down, and the backend then breaks off what is to have its grace.
+
 // PutObject tells of what it has written.
 func (b backend) PutObject(ctx context.Context, input s3response.PutObjectInput) (s3response.PutObjectOutput, error) {
-	output, err := b.Posix.PutObject(ctx, input)
+	output, err := b.Posix.PutObject(context.WithoutCancel(ctx), input)
 	b.tell(input.Bucket, input.Key, err)
 	return output, err
 }
 
+// UploadPart is one that writes.
+func (b backend) UploadPart(ctx context.Context, input *s3.UploadPartInput) (*s3.UploadPartOutput, error) {
+	return b.Posix.UploadPart(context.WithoutCancel(ctx), input)
+}
+
 // CopyObject tells of what it has written.
 func (b backend) CopyObject(ctx context.Context, input s3response.CopyObjectInput) (s3response.CopyObjectOutput, error) {
-	output, err := b.Posix.CopyObject(ctx, input)
+	output, err := b.Posix.CopyObject(context.WithoutCancel(ctx), input)
 	b.tell(input.Bucket, input.Key, err)
 	return output, err
 }
@@ -180,7 +188,7 @@ func (b backend) CopyObject(ctx context.Context, input s3response.CopyObjectInpu
 // because it found the upload claimed by another request, while there is no object: that
 // request may still be at work, or its server was killed.
 func (b backend) CompleteMultipartUpload(ctx context.Context, input *s3.CompleteMultipartUploadInput) (s3response.CompleteMultipartUploadResult, string, error) {
-	result, version, err := b.Posix.CompleteMultipartUpload(ctx, input)
+	result, version, err := b.Posix.CompleteMultipartUpload(context.WithoutCancel(ctx), input)
 	if err != nil {
 		return result, version, err
 	}
