@@ -176,6 +176,52 @@ func (e *end) contents(all map[string]records.Record) {
 	}
 }
 
+// sees harms a store on purpose: what all these looks are worth that have found nothing. The model is of no
+// use afterwards.
+func (e *end) sees(c *client.Client) {
+	path := filepath.Join(e.home, "harmed.txt")
+	if err := os.WriteFile(path, []byte("content"), 0o600); err != nil {
+		e.t.Fatal(err)
+	}
+	s := e.model.add("harmed.txt", []byte("content"), nil)
+	stored := func() string {
+		r := e.command("upload", "--store", path).results[0]
+		e.model.uploaded(s, r, true)
+		return r.ID
+	}
+	put := func(id, content string) {
+		if _, err := c.S3.PutObject(context.Background(), &s3.PutObjectInput{Bucket: &c.Bucket, Key: &id, Body: strings.NewReader(content)}); err != nil {
+			e.t.Error(err)
+		}
+	}
+	remove := func(id string) {
+		if _, err := c.S3.DeleteObject(context.Background(), &s3.DeleteObjectInput{Bucket: &c.Bucket, Key: &id}); err != nil {
+			e.t.Error(err)
+		}
+	}
+	harmed := map[string]string{
+		"an object is gone": stored(), "an object has other content": stored(), "a file is deleted": stored(),
+		"an object has no record": client.NewID(), "a record is gone": client.NewID(),
+	}
+	remove(harmed["an object is gone"])
+	put(harmed["an object has other content"], "CONTENT")
+	if _, err := c.Records.Delete(context.Background(), harmed["a file is deleted"], records.At(time.Now())); err != nil {
+		e.t.Error(err)
+	}
+	remove(harmed["a file is deleted"])
+	put(harmed["an object has no record"], "content")
+	e.model.uploaded(s, result{ID: harmed["a record is gone"], Name: s.name, Size: s.size, State: "stored", StoredAt: "2026-01-01T00:00:00Z"}, true)
+
+	e.contents(e.records(c))
+	found := strings.Join(e.model.broken(), "\n")
+	for harm, id := range harmed {
+		if !strings.Contains(found, id) {
+			e.t.Errorf("%s, and nobody has seen it: %q", harm, id)
+		}
+	}
+	e.model.violations = nil
+}
+
 // leftUploads counts the multipart uploads that are left, and has a sweep of the day after tomorrow abort them.
 func (e *end) leftUploads(open func(testing.TB, func() time.Time) *client.Client, name string) {
 	c := open(e.t, func() time.Time { return time.Now().Add(48 * time.Hour) })

@@ -51,8 +51,9 @@ type file struct {
 	storeBegun, deleteBegun bool
 	// What is sure.
 	isStored, isDeleted bool
-	isExpired           bool // a sweep has reported it
-	history             []string
+	// byURL says that others were to upload it, and isPut that they have: only then it is surely uploaded.
+	byURL, isPut bool
+	history      []string
 }
 
 // result is a line of JSON of the program: a file, or a failure.
@@ -71,6 +72,7 @@ type result struct {
 	Existing   bool              `json:"existing"`
 	Action     string            `json:"action"`
 	Class      string            `json:"class"`
+	URL        string            `json:"url"`
 	Malformed  []string          `json:"malformed"`
 	Error      *struct {
 		Reason  string `json:"reason"`
@@ -233,6 +235,19 @@ func (m *model) uploaded(s *source, r result, storing bool) *file {
 	return f
 }
 
+// presigned notes a placeholder of which a URL was made.
+func (m *model) presigned(s *source, id string) *file {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f := &file{id: id, source: s, byURL: true}
+	f.note("presign put")
+	m.files[id] = f
+	return f
+}
+
+// isPlaceholder says that nobody has written down an upload yet.
+func (f *file) isPlaceholder() bool { return f.byURL && f.uploaded == "" }
+
 // seen takes in what a command that began at before has reported of a file.
 func (m *model) seen(r result, before map[string]view, who string) {
 	m.mu.Lock()
@@ -262,7 +277,7 @@ func (m *model) look(f *file, r result, before view, who string) {
 	}
 	same("created_at", &f.created, r.CreatedAt)
 	same("uploaded_at", &f.uploaded, r.UploadedAt)
-	if r.Name != f.source.name || r.Size != f.source.size || !maps.Equal(r.Meta, f.source.meta) {
+	if r.Name != f.source.name || r.Size != f.source.size && !f.isPlaceholder() || !maps.Equal(r.Meta, f.source.meta) {
 		m.violated(f, "%s: is %q of %d bytes with %v, and was uploaded as %d bytes with %v", who, r.Name, r.Size, r.Meta, f.source.size, f.source.meta)
 	}
 	if r.StoredAt != "" {
@@ -286,7 +301,9 @@ func (m *model) look(f *file, r result, before view, who string) {
 		same("deleted_at", &f.deleted, r.DeletedAt)
 		f.isDeleted = true
 	default:
-		m.violated(f, "%s: was uploaded, and is %q", who, r.State)
+		if !f.isPlaceholder() {
+			m.violated(f, "%s: was uploaded, and is %q", who, r.State)
+		}
 	}
 }
 
@@ -306,6 +323,11 @@ func (m *model) refused(r result, before map[string]view, who string) {
 			m.violated(f, "%s: is %s, and nobody has deleted it, nor could it have expired", who, r.Error.Reason)
 		}
 		f.isDeleted = true
+	case "not_uploaded":
+		// Only "store" asks for an object of which the record does not know.
+		if !f.byURL || f.isPut && who == "store" {
+			m.violated(f, "%s: was uploaded, and is said not to be", who)
+		}
 	case "not_stored":
 		if before[f.id].isStored {
 			m.violated(f, "%s: was stored, and is said not to be", who)
@@ -316,9 +338,15 @@ func (m *model) refused(r result, before map[string]view, who string) {
 			m.violated(f, "%s: %s: %s", who, r.Error.Reason, r.Error.Message)
 		}
 	default:
-		m.violated(f, "%s: %s: %s", who, r.Error.Reason, r.Error.Message)
+		if !isDamage(r.Error.Message) {
+			m.violated(f, "%s: %s: %s", who, r.Error.Reason, r.Error.Message)
+		}
 	}
 }
+
+// isDamage says that bytes were changed on the way, and that it was noticed. Where that was can't be
+// known, so that it is not tried again.
+func isDamage(message string) bool { return strings.Contains(message, "checksum mismatch") }
 
 // expired takes in what a sweep has reported of a file.
 func (m *model) expired(r result) {
@@ -329,14 +357,16 @@ func (m *model) expired(r result) {
 		return // never reported: an upload that was killed
 	}
 	f.note("expire: %s", r.Action)
-	if r.Action != "expire" {
-		m.violated(f, "a sweep has done %q with it", r.Action)
+	switch {
+	case r.Action == "settle" && f.byURL:
 		return
-	}
-	if f.isStored || time.Now().Before(m.due(f)) {
+	case r.Action == "abandon" && f.byURL && !f.isPut:
+	case r.Action != "expire":
+		m.violated(f, "a sweep has done %q with it", r.Action)
+	case f.isStored || time.Now().Before(m.due(f)):
 		m.violated(f, "a sweep has expired it, and it was stored, or not due")
 	}
-	f.isDeleted, f.isExpired = true, true
+	f.isDeleted = true
 }
 
 // swept notes that a sweep which began at a time has ended well: what was due then is gone.
@@ -359,7 +389,7 @@ func (m *model) overdue() (ids []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for id, f := range m.files {
-		if !f.isStored && !f.storeBegun && time.Now().After(m.due(f).Add(2*time.Second)) {
+		if !f.isPlaceholder() && !f.isStored && !f.storeBegun && time.Now().After(m.due(f).Add(2*time.Second)) {
 			ids = append(ids, id)
 		}
 	}

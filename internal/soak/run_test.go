@@ -32,6 +32,7 @@ const (
 	terminated  disturbance = "SIGTERM"
 	stopped     disturbance = "stopped for a while" // SIGSTOP and SIGCONT
 	serverDies  disturbance = "its S3 server killed"
+	timedOut    disturbance = "--timeout"
 )
 
 // outcome is what became of a command.
@@ -130,7 +131,9 @@ func (r *runner) disturb(rng *rand.Rand, name string) plan {
 		p.by = terminated
 	case n < 24:
 		p.by = stopped
-	case n < 28 && r.hasServer:
+	case n < 27:
+		p.by = timedOut
+	case n < 31 && r.hasServer:
 		p.by = serverDies
 	}
 	return p
@@ -158,7 +161,11 @@ func (r *runner) run(t testing.TB, home string, p plan, stdin []byte, args ...st
 		_ = cmd.Wait() // the state is looked at
 	}()
 	var due <-chan time.Time
-	if p.by != undisturbed {
+	switch p.by {
+	case undisturbed:
+	case timedOut:
+		o.by = timedOut
+	default:
 		due = time.After(p.after)
 	}
 	patience := time.After(tooLong)

@@ -3,10 +3,12 @@
 package soak
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,6 +23,8 @@ import (
 const (
 	kib = 1 << 10
 	mib = 1 << 20
+
+	mostViolations = 20
 )
 
 // worker runs one command after another, on files of all workers.
@@ -46,20 +50,24 @@ type job struct {
 }
 
 func (w *worker) jobs() []job {
-	return []job{
+	jobs := []job{
 		{20, w.uploadSmall}, {6, w.uploadStream}, {3, w.uploadParts}, {8, w.uploadIdempotent},
 		{16, w.store}, {8, w.delete}, {8, w.info}, {12, w.download}, {3, w.list}, {2, w.stats},
 		{7, w.expire}, {2, w.verify}, {3, w.copy}, {2, w.uploads},
 	}
+	if w.place.directory == "" { // a local store has URLs only while it is served
+		jobs = append(jobs, job{5, w.presign})
+	}
+	return jobs
 }
 
-// work does jobs until the deadline, or until something is wrong.
+// work does jobs until the deadline, or until too much is wrong to go on.
 func (w *worker) work(deadline time.Time) {
 	jobs, all := w.jobs(), 0
 	for _, j := range jobs {
 		all += j.weight
 	}
-	for time.Now().Before(deadline) && len(w.model.broken()) == 0 && !w.t.Failed() {
+	for time.Now().Before(deadline) && len(w.model.broken()) < mostViolations && !w.t.Failed() {
 		n := w.rng.IntN(all)
 		for _, j := range jobs {
 			if n -= j.weight; n < 0 {
@@ -74,7 +82,11 @@ func (w *worker) work(deadline time.Time) {
 func (w *worker) command(stdin []byte, args ...string) outcome {
 	name := args[0]
 	args = append(args, "--json", "--stall-timeout=5s")
-	o := w.run.run(w.t, w.home, w.run.disturb(w.rng, name), stdin, args...)
+	p := w.run.disturb(w.rng, name)
+	if p.by == timedOut {
+		args = append(args, "--timeout="+max(p.after, time.Millisecond).String())
+	}
+	o := w.run.run(w.t, w.home, p, stdin, args...)
 	if strings.Contains(o.stderr, "panic:") || strings.Contains(o.stderr, "fatal error:") {
 		w.model.wrong("it crashed: %s", o)
 	}
@@ -90,9 +102,14 @@ func (w *worker) command(stdin []byte, args ...string) outcome {
 		}
 	case 0, 3, 4, 7:
 	case 6:
-		if name != "upload" {
+		if !slices.Contains(args, "--idempotency-key") {
 			w.model.wrong("a conflict: %s", o)
 		}
+	case 1:
+		if len(w.place.fronts) == 0 || !isDamage(o.stderr) {
+			w.model.wrong("it failed for no reason that is known: %s", o)
+		}
+		w.run.count("damage on the way that was noticed", 1)
 	default:
 		w.model.wrong("it ended with a status that nothing here leads to: %s", o)
 	}
@@ -310,6 +327,36 @@ func (w *worker) uploadIdempotent() {
 	if o.status == 0 && len(o.results) != 1 {
 		w.model.wrong("it ended well, and has not reported the file: %s", o)
 	}
+}
+
+// presign makes a URL, and mostly uploads with it.
+func (w *worker) presign() {
+	content, name := w.content(w.size()), w.newName("presigned", w.ext())
+	s := w.model.add(name, content, nil)
+	o := w.command(nil, "presign", "put", name)
+	if len(o.results) == 0 || o.results[0].Error != nil {
+		return
+	}
+	f := w.model.presigned(s, o.results[0].ID)
+	if w.rng.IntN(4) == 0 {
+		w.run.count("URLs that nobody used", 1)
+		return
+	}
+	request, err := http.NewRequestWithContext(w.t.Context(), http.MethodPut, o.results[0].URL, bytes.NewReader(content))
+	if err != nil {
+		w.model.wrong("%v: %s", err, o)
+		return
+	}
+	answer, err := (&http.Client{Timeout: time.Minute}).Do(request)
+	if err != nil {
+		return // of a fault
+	}
+	_ = answer.Body.Close()
+	w.model.begin([]string{f.id}, func(f *file) {
+		f.isPut = f.isPut || answer.StatusCode == http.StatusOK
+		f.note("PUT by the URL: %s", answer.Status)
+	})
+	w.run.count("uploads by a URL", 1)
 }
 
 // randomID is a place among the ids.
