@@ -6,7 +6,7 @@ BIN      := $(CURDIR)/.tools/bin
 DYNALITE := .tools/node_modules/.package-lock.json
 LINT     := go tool -modfile=tools/go.mod golangci-lint
 
-.PHONY: help build tools test race lint bench ci
+.PHONY: help build tools test race lint bench soak ci
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
@@ -27,6 +27,9 @@ lint: ## Check the style
 
 bench: ## Time it beside other S3 clients, on Linux (bench/README.md)
 	bash bench/run
+
+soak: tools ## Work on two stores for half an hour, and kill and break what works (docs/reliability.md)
+	FILESTORE_SOAK=30m go test -run TestSoak -count 1 -timeout 2h -v ./internal/soak
 
 ci: ## Run everything that CI runs
 	CI=true bash .ci/run

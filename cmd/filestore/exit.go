@@ -274,6 +274,9 @@ func hintFor(err error) string {
 	if _, ok := errors.AsType[*local.NotStoreError](err); ok {
 		return "name a directory that is empty or does not exist yet: --local=DIR"
 	}
+	if undo, ok := errors.AsType[*client.UndoError](err); ok && undo.PerhapsStored {
+		return fmt.Sprintf(`"filestore delete %s" removes what is left`, undo.ID)
+	}
 	if errors.Is(err, context.Canceled) {
 		return ""
 	}

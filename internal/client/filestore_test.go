@@ -672,6 +672,7 @@ func TestOperations(t *testing.T) {
 			{"upload", testUpload},
 			{"upload that fails", testUploadFails},
 			{"upload that leaves something", testUploadLeaves},
+			{"upload that leaves a stored file", testUploadLeavesStored},
 			{"upload of a file deleted meanwhile", testUploadDeleted},
 			{"upload interrupted", testUploadInterrupted},
 			{"upload interrupted at a slow server", testUploadInterruptedSlowServer},
