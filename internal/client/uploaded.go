@@ -38,13 +38,22 @@ func (c *Client) uploaded(ctx context.Context, r records.Record) (records.Record
 			return r, err
 		}
 		upload.Store = c.Settings.StoreOnLoad
-		after, err := c.Records.Uploaded(ctx, r.ID, upload)
-		if !errors.Is(err, records.ErrDeleted) {
+		write := c.Records.Uploaded
+		if !r.UploadedAt.IsSet() {
+			// Not over what its uploader has written since: the time that he was told.
+			write = func(ctx context.Context, id string, u records.Upload) (records.Record, error) {
+				return c.Records.Correct(ctx, id, "", u)
+			}
+		}
+		after, err := write(ctx, r.ID, upload)
+		refusal, refused := errors.AsType[*records.TransitionError](err)
+		switch {
+		case refused && errors.Is(refusal, records.ErrChanged):
+			return refusal.Current, nil
+		case !refused || !errors.Is(refusal, records.ErrDeleted):
 			return after, err
 		}
-		if refusal, ok := errors.AsType[*records.TransitionError](err); ok {
-			r = refusal.Current
-		}
+		r = refusal.Current
 	}
 	return r, c.deleteObject(ctx, r.ID)
 }

@@ -270,6 +270,7 @@ func (m *model) look(f *file, r result, before view, who string) {
 			*known = now
 		} else if now != *known {
 			m.violated(f, "%s: %s was %q, and is %q", who, what, *known, now)
+			*known = now // it is told once
 		}
 	}
 	if len(r.Malformed) > 0 {
