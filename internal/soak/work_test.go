@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -177,10 +178,7 @@ func (w *worker) size() int {
 
 // uploaded takes in what an upload of these sources has reported, by the paths under which it knows them.
 func (w *worker) uploaded(o outcome, sources map[string]*source, storing bool) (reported int) {
-	rest := make(map[string]*source)
-	for path, s := range sources {
-		rest[path] = s
-	}
+	rest := maps.Clone(sources)
 	for _, r := range o.results {
 		s := sources[r.Path]
 		if s == nil && len(sources) == 1 {
@@ -297,7 +295,7 @@ func (w *worker) uploadIdempotent() {
 	}
 	other := w.model.keyIsKnown(key) && w.rng.IntN(8) == 0
 	if other {
-		content = append(content, 'x')
+		content = slices.Concat(content, []byte("x"))
 		args = slices.DeleteFunc(args, func(a string) bool { return a == "--renew" })
 	}
 	path := w.file(name, content)
