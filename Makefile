@@ -8,7 +8,7 @@ LINT     := go tool -modfile=tools/go.mod golangci-lint
 
 FUZZTIME := 60s
 
-.PHONY: help build tools test race lint fuzz reference bench ci
+.PHONY: help build tools test race lint fuzz reference bench soak ci
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
@@ -35,6 +35,9 @@ fuzz: ## Run each fuzz target for FUZZTIME, a minute
 
 bench: ## Time it beside other S3 clients, on Linux (bench/README.md)
 	bash bench/run
+
+soak: tools ## Work on two stores for half an hour, and kill and break what works (docs/reliability.md)
+	FILESTORE_SOAK=30m go test -run TestSoak -count 1 -timeout 2h -v ./internal/soak
 
 ci: ## Run everything that CI runs
 	CI=true bash .ci/run

@@ -284,6 +284,9 @@ func hintFor(err error) string {
 	if unsafe, ok := errors.AsType[*local.UnsafeError](err); ok && unsafe.Mend != "" {
 		return unsafe.Mend + " " + shellWord(unsafe.Path)
 	}
+	if undo, ok := errors.AsType[*client.UndoError](err); ok && undo.PerhapsStored {
+		return fmt.Sprintf(`"filestore delete %s" removes what is left`, undo.ID)
+	}
 	if errors.Is(err, context.Canceled) {
 		return ""
 	}

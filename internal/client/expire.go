@@ -655,7 +655,8 @@ func (s *sweep) neverUploaded(ctx context.Context, id string) (Action, error) {
 	case found:
 		upload.Store = c.Settings.StoreOnLoad
 		if !s.opts.DryRun {
-			_, err = s.table.Uploaded(ctx, id, upload)
+			// Not over what its uploader has written since: the time that he was told.
+			_, err = s.table.Correct(ctx, id, "", upload)
 		}
 		return ActionSettle, err
 	}

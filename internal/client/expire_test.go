@@ -542,6 +542,33 @@ func (h *hookedTable) Abandon(ctx context.Context, id string, at, before records
 	return h.Table.Abandon(ctx, id, at, before)
 }
 
+// Between the look of a sweep and its write, the uploader has written that it is uploaded: a little later
+// than S3 says, and that is what he was told.
+func testExpireSettlesLate(t *testing.T, on servers) {
+	f := on.open(t)
+	id := f.placeholder(t, 3*time.Hour)
+	f.put(t, id, content)
+	told := f.stamp(-time.Minute)
+	var once sync.Once
+	f.s3Faults.OnRequest(func(r faultproxy.Request) {
+		if r.Method != http.MethodHead {
+			return
+		}
+		once.Do(func() {
+			upload := records.Upload{At: told, Type: "text/plain", Size: int64(len(content))}
+			if _, err := f.table.Uploaded(context.WithoutCancel(t.Context()), id, upload); err != nil {
+				t.Error(err)
+			}
+		})
+	})
+	if s, swept := f.sweep(t, client.ExpireOptions{}); s.Settled > 0 || s.Failed > 0 {
+		t.Errorf("%+v, %+v", s, swept)
+	}
+	if r := f.record(t, id); r.UploadedAt != told || r.Type != "text/plain" {
+		t.Errorf("the record is %+v, and %q was told", r, told)
+	}
+}
+
 // deleting returns an S3 client that tells which objects DeleteObjects is about to delete.
 func (f *filestore) deleting(tell func(keys []string)) *s3.Client {
 	return s3.New(f.S3.Options(), func(o *s3.Options) {

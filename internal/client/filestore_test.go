@@ -352,6 +352,15 @@ func (f *failingTable) Uploaded(ctx context.Context, id string, u records.Upload
 	return r, err
 }
 
+// Correct is "uploaded" where nothing is known of an upload.
+func (f *failingTable) Correct(ctx context.Context, id string, known records.Stamp, u records.Upload) (r records.Record, err error) {
+	if known.IsSet() {
+		return f.Table.Correct(ctx, id, known, u)
+	}
+	err = f.do(onUploaded, func() error { r, err = f.Table.Correct(ctx, id, known, u); return err })
+	return r, err
+}
+
 func (f *failingTable) Delete(ctx context.Context, id string, at records.Stamp) (r records.Record, err error) {
 	err = f.do(onDelete, func() error { r, err = f.Table.Delete(ctx, id, at); return err })
 	return r, err
@@ -672,6 +681,7 @@ func TestOperations(t *testing.T) {
 			{"upload", testUpload},
 			{"upload that fails", testUploadFails},
 			{"upload that leaves something", testUploadLeaves},
+			{"upload that leaves a stored file", testUploadLeavesStored},
 			{"upload of a file deleted meanwhile", testUploadDeleted},
 			{"upload interrupted", testUploadInterrupted},
 			{"upload interrupted at a slow server", testUploadInterruptedSlowServer},
@@ -718,6 +728,7 @@ func TestOperations(t *testing.T) {
 			{"expire: dry run", testExpireDryRun},
 			{"expire: what S3 does not do", testExpireFailures},
 			{"expire: the claim comes first", testExpireClaimsFirst},
+			{"expire: the uploader is first", testExpireSettlesLate},
 			{"expire by index: temporary files", indexed(testExpireTemporary)},
 			{"expire by index: placeholders", indexed(testExpirePlaceholders)},
 			{"expire by index: multipart uploads", indexed(testExpireMultipart)},

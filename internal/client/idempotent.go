@@ -178,7 +178,7 @@ func (c *Client) fill(ctx context.Context, id string, req UploadRequest, content
 	if err != nil {
 		return records.Record{}, errors.Join(err, c.removeWrong(ctx, id, content, err))
 	}
-	record, err := c.Records.Uploaded(ctx, id, records.Upload{
+	record, err := c.markFilled(ctx, id, records.Upload{
 		At: c.stamp(), Type: mime, Size: object.Size, Store: req.Store || c.Settings.StoreOnLoad,
 	})
 	if errors.Is(err, records.ErrDeleted) || errors.Is(err, records.ErrNotFound) {
@@ -189,6 +189,26 @@ func (c *Client) fill(ctx context.Context, id string, req UploadRequest, content
 			fmt.Errorf("the file was deleted while it was being uploaded: %w", err), c.deleteObject(ctx, id))
 	}
 	return record, err
+}
+
+// markFilled carries out "uploaded" where another run may have done so since: then its time stays, which
+// somebody was told, and who asks for the file to be stored has it stored. The type becomes that of the
+// object, which is from the run that has written it last.
+func (c *Client) markFilled(ctx context.Context, id string, upload records.Upload) (records.Record, error) {
+	r, err := c.Records.Correct(ctx, id, "", upload)
+	first, ok := errors.AsType[*records.TransitionError](err)
+	if !ok || !errors.Is(first, records.ErrChanged) {
+		return r, err
+	}
+	if r = first.Current; r.Type != upload.Type {
+		if r, err = c.Records.Correct(ctx, id, r.UploadedAt, upload); err != nil {
+			return r, err
+		}
+	}
+	if upload.Store && !r.StoredAt.IsSet() {
+		return c.Records.Store(ctx, id, upload.At, nil)
+	}
+	return r, nil
 }
 
 // removeWrong deletes the object that a failed upload has written, if the file changed meanwhile

@@ -425,6 +425,37 @@ func testIdempotentTogether(t *testing.T, on servers) {
 		f.wantConsistent(t)
 	}
 
+	// The one that ends last neither changes the time that the other was told, nor forgets to store.
+	t.Run("one after the other", func(t *testing.T) {
+		for _, store := range []bool{false, true} {
+			f := on.open(t)
+			var first client.Idempotent
+			other := sync.OnceFunc(func() {
+				var err error
+				if first, err = f.once(context.WithoutCancel(t.Context()), tempFile(t, []byte(content))); err != nil {
+					t.Error(err)
+				}
+				f.clock.advance(time.Minute)
+			})
+			var begun atomic.Bool
+			f.s3Faults.OnRequest(func(r faultproxy.Request) {
+				if r.Method == http.MethodPut && begun.CompareAndSwap(false, true) {
+					other()
+				}
+			})
+			last, err := f.once(t.Context(), tempFile(t, []byte(content)), func(req *client.UploadRequest) {
+				req.Type, req.Store = "text/x-other", store
+			})
+			if err != nil || last.ID != first.ID || last.UploadedAt != first.UploadedAt || last.StoredAt.IsSet() != store {
+				t.Errorf("first %+v, then %+v, %v", first, last, err)
+			}
+			if _, mime, _ := f.object(t, last.ID); f.record(t, last.ID).Type != mime {
+				t.Errorf("%+v has an object of the type %q", f.record(t, last.ID), mime)
+			}
+			f.wantConsistent(t)
+		}
+	})
+
 	// Many at the same moment, without a barrier, and with the wish for a new file after the end of
 	// the old one: there is one file.
 	t.Run("many", func(t *testing.T) {

@@ -273,7 +273,7 @@ func (u *journaled) uploaded(ctx context.Context, object transfer.Object) (recor
 		return records.Record{}, failed(id, errors.Join(
 			fmt.Errorf("the file was deleted while it was being uploaded: %w", err), deleteErr))
 	default:
-		return records.Record{}, u.fails(ctx, transfer.Unknown, err)
+		return records.Record{}, perhapsStored(u.fails(ctx, transfer.Unknown, err), u.req.Store || u.Settings.StoreOnLoad)
 	}
 }
 

@@ -78,9 +78,8 @@ func (c *Client) Upload(ctx context.Context, req UploadRequest) (records.Record,
 		}
 		return records.Record{}, failed(id, c.undo(ctx, id, outcome, err))
 	}
-	record, err := c.Records.Uploaded(ctx, id, records.Upload{
-		At: c.stamp(), Type: mime, Size: object.Size, Store: req.Store || c.Settings.StoreOnLoad,
-	})
+	storing := req.Store || c.Settings.StoreOnLoad
+	record, err := c.Records.Uploaded(ctx, id, records.Upload{At: c.stamp(), Type: mime, Size: object.Size, Store: storing})
 	switch {
 	case err == nil:
 		return record, nil
@@ -92,7 +91,7 @@ func (c *Client) Upload(ctx context.Context, req UploadRequest) (records.Record,
 			fmt.Errorf("the file was deleted while it was being uploaded: %w", err), c.deleteObject(ctx, id)))
 	default:
 		// Whether the write took place is not known.
-		return records.Record{}, failed(id, c.undo(ctx, id, transfer.Unknown, err))
+		return records.Record{}, failed(id, perhapsStored(c.undo(ctx, id, transfer.Unknown, err), storing))
 	}
 }
 
@@ -190,9 +189,22 @@ type UndoError struct {
 	ID   string
 	Err  error // the failure itself
 	Undo error // why something is left
+	// PerhapsStored says that the record may say stored: then no sweep removes it.
+	PerhapsStored bool
+}
+
+// perhapsStored notes in the error of an undo what a last write that may have taken place has asked for.
+func perhapsStored(err error, storing bool) error {
+	if undo, ok := errors.AsType[*UndoError](err); ok {
+		undo.PerhapsStored = storing
+	}
+	return err
 }
 
 func (e *UndoError) Error() string {
+	if e.PerhapsStored {
+		return fmt.Sprintf("%v (and file %q is left, perhaps as a stored one, which no sweep removes: %v)", e.Err, e.ID, e.Undo)
+	}
 	return fmt.Sprintf("%v (and file %q is left for a sweep: %v)", e.Err, e.ID, e.Undo)
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -362,6 +363,31 @@ func testUploadLeaves(t *testing.T, on servers) {
 			}
 			f.wantNothing(t, true)
 		})
+	}
+}
+
+// A record whose last write was to store it may be stored, which no sweep takes back. The error says so.
+func testUploadLeavesStored(t *testing.T, on servers) {
+	for _, data := range [][]byte{[]byte(content), randomBytes(17 * mib)} {
+		for _, store := range []bool{true, false} {
+			f := on.open(t)
+			if f.dynamoFaults == nil {
+				f.Records = &failingTable{
+					Table: &failingTable{Table: f.table, when: faultproxy.Before, failing: []transition{onDelete}},
+					when:  faultproxy.After, failing: []transition{onUploaded},
+				}
+			} else { // both are one operation
+				f.dynamoFaults.Inject(faultproxy.Operation(onUploaded.operation), faultproxy.First(1), faultproxy.CutDownload(0))
+				f.dynamoFaults.Inject(faultproxy.Operation(onDelete.operation), faultproxy.Always(), faultproxy.InternalError())
+			}
+			_, err := f.Upload(t.Context(), client.UploadRequest{Name: "a.bin", File: tempFile(t, data), Store: store})
+			f.heal()
+			undo, ok := errors.AsType[*client.UndoError](err)
+			if !ok || undo.PerhapsStored != store || strings.Contains(undo.Error(), "no sweep removes") != store {
+				t.Errorf("stored: %t: error %v", store, err)
+			}
+			f.wantState(t, f.ids[0], map[bool]records.State{true: records.Stored, false: records.Temporary}[store])
+		}
 	}
 }
 

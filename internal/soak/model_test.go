@@ -1,0 +1,415 @@
+//go:build linux || darwin || freebsd
+
+package soak
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// model is what must be true of a filestore: each file that was ever reported, with what is known and what
+// is possible of it. Facts only ever get more, as a record only moves forward (docs/contract.md, "States").
+// It is safe for concurrent use.
+type model struct {
+	name     string
+	lifetime time.Duration // of temporary files
+
+	mu         sync.Mutex
+	files      map[string]*file    // by id
+	sources    map[string]*source  // by name, which is unique
+	keys       map[string][]string // by idempotency key: the ids that were reported, in that order
+	violations []string
+}
+
+// source is what was uploaded under one name: by one upload, by a chain of them that go on with each other,
+// or by all those with one idempotency key.
+type source struct {
+	name string
+	sum  [sha256.Size]byte
+	size int64
+	meta map[string]string
+	// mayStay says that a file of it may be there that was never reported: its upload was killed, or has
+	// said itself that something is left.
+	mayStay bool
+	// mayBeStored says that such a file may be stored.
+	mayBeStored bool
+	history     []string
+}
+
+// file is a file whose id was reported.
+type file struct {
+	id     string
+	source *source
+	// The times as they were first reported; empty: not known.
+	created, uploaded, stored, deleted string
+	// What was begun and may have happened, or may happen yet.
+	storeBegun, deleteBegun bool
+	// What is sure.
+	isStored, isDeleted bool
+	// byURL says that others were to upload it, and isPut that they have: only then it is surely uploaded.
+	byURL, isPut bool
+	history      []string
+}
+
+// result is a line of JSON of the program: a file, or a failure.
+type result struct {
+	ID         string            `json:"id"`
+	Name       string            `json:"name"`
+	Size       int64             `json:"size"`
+	State      string            `json:"state"`
+	Meta       map[string]string `json:"meta"`
+	CreatedAt  string            `json:"created_at"`
+	UploadedAt string            `json:"uploaded_at"`
+	StoredAt   string            `json:"stored_at"`
+	DeletedAt  string            `json:"deleted_at"`
+	Path       string            `json:"path"`
+	Verified   string            `json:"verified"`
+	Existing   bool              `json:"existing"`
+	Action     string            `json:"action"`
+	Class      string            `json:"class"`
+	URL        string            `json:"url"`
+	Malformed  []string          `json:"malformed"`
+	Error      *struct {
+		Reason  string `json:"reason"`
+		Message string `json:"message"`
+	} `json:"error"`
+}
+
+func newModel(name string, lifetime time.Duration) *model {
+	return &model{name: name, lifetime: lifetime, files: make(map[string]*file), sources: make(map[string]*source), keys: make(map[string][]string)}
+}
+
+// violated notes that something is wrong, with the history of the file.
+func (m *model) violated(f *file, format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if f != nil {
+		text = fmt.Sprintf("file %q (%q): %s\n  %s", f.id, f.source.name, text, strings.Join(slices.Concat(f.source.history, f.history), "\n  "))
+	}
+	m.violations = append(m.violations, text)
+}
+
+// wrong is violated for what is about no file that is known.
+func (m *model) wrong(format string, args ...any) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.violated(nil, format, args...)
+}
+
+func (m *model) broken() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.violations)
+}
+
+// add makes a source before its upload begins.
+func (m *model) add(name string, content []byte, meta map[string]string) *source {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := &source{name: name, sum: sha256.Sum256(content), size: int64(len(content)), meta: meta}
+	m.sources[name] = s
+	return s
+}
+
+// addKeyed makes the source of an idempotency key before an upload with it begins, or finds it.
+func (m *model) addKeyed(key, name string, content []byte, storing, other bool) *source {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.sources[name]
+	if s == nil {
+		s = &source{name: name, sum: sha256.Sum256(content), size: int64(len(content))}
+		m.sources[name] = s
+	}
+	s.mayStay = true // a run that fails undoes nothing
+	if storing && !other {
+		s.mayBeStored = true
+		for _, id := range m.keys[key] {
+			m.files[id].storeBegun = true
+		}
+	}
+	return s
+}
+
+// keyIsKnown reports whether a file of the key was reported.
+func (m *model) keyIsKnown(key string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.keys[key]) > 0
+}
+
+// keyed notes the id that was reported for a key: it is that of the others, unless these may be gone.
+func (m *model) keyed(key, id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if slices.Contains(m.keys[key], id) {
+		return
+	}
+	for _, other := range m.keys[key] {
+		if f := m.files[other]; !m.mayBeDeleted(f) {
+			m.violated(f, "its key has got another file, %q", id)
+		}
+	}
+	m.keys[key] = append(m.keys[key], id)
+}
+
+// due is when a temporary file may expire at the earliest.
+func (m *model) due(f *file) time.Time {
+	t, err := time.Parse(time.RFC3339, f.uploaded)
+	if err != nil {
+		return time.Time{}
+	}
+	return t.Add(m.lifetime)
+}
+
+// mayBeDeleted reports whether the file may be gone now.
+func (m *model) mayBeDeleted(f *file) bool {
+	return f.isDeleted || f.deleteBegun || !f.isStored && time.Now().After(m.due(f))
+}
+
+// view is what was sure when a command began.
+type view struct{ isStored, isDeleted bool }
+
+// sure returns what is sure of the files now; of those that are not known, nothing.
+func (m *model) sure() map[string]view {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := make(map[string]view, len(m.files))
+	for id, f := range m.files {
+		all[id] = view{f.isStored, f.isDeleted}
+	}
+	return all
+}
+
+// note adds to the history of files.
+func (m *model) note(ids []string, format string, args ...any) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, id := range ids {
+		if f := m.files[id]; f != nil {
+			f.note(format, args...)
+		}
+	}
+}
+
+func (f *file) note(format string, args ...any) {
+	f.history = append(f.history, time.Now().UTC().Format("15:04:05.000 ")+fmt.Sprintf(format, args...))
+}
+
+func (s *source) note(format string, args ...any) {
+	s.history = append(s.history, time.Now().UTC().Format("15:04:05.000 ")+fmt.Sprintf(format, args...))
+}
+
+// begin notes that a command that may change the files has begun.
+func (m *model) begin(ids []string, change func(f *file)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, id := range ids {
+		if f := m.files[id]; f != nil {
+			change(f)
+		}
+	}
+}
+
+// uploaded notes the file that an upload of s has reported. It returns nil for what can't be true.
+func (m *model) uploaded(s *source, r result, storing bool) *file {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f := m.files[r.ID]
+	if f == nil {
+		f = &file{id: r.ID, source: s, storeBegun: storing || s.mayBeStored}
+		m.files[r.ID] = f
+	}
+	if f.source != s {
+		m.violated(f, "reported as the upload of %q too", s.name)
+		return nil
+	}
+	f.storeBegun = f.storeBegun || storing
+	m.look(f, r, view{}, "upload")
+	if storing && r.StoredAt == "" {
+		m.violated(f, "was to be stored, and is reported as done without: %+v", r)
+	}
+	return f
+}
+
+// presigned notes a placeholder of which a URL was made.
+func (m *model) presigned(s *source, id string) *file {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f := &file{id: id, source: s, byURL: true}
+	f.note("presign put")
+	m.files[id] = f
+	return f
+}
+
+// isPlaceholder says that nobody has written down an upload yet.
+func (f *file) isPlaceholder() bool { return f.byURL && f.uploaded == "" }
+
+// seen takes in what a command that began at before has reported of a file.
+func (m *model) seen(r result, before map[string]view, who string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f := m.files[r.ID]
+	if f == nil {
+		if s := m.sources[r.Name]; s == nil {
+			m.violated(nil, "%s reports %+v, which nobody has uploaded", who, r)
+		}
+		return
+	}
+	m.look(f, r, before[r.ID], who)
+}
+
+// look compares a record with what is known, and takes it in.
+func (m *model) look(f *file, r result, before view, who string) {
+	f.note("%s: %s, uploaded %s, stored %s, deleted %s", who, r.State, r.UploadedAt, r.StoredAt, r.DeletedAt)
+	same := func(what string, known *string, now string) {
+		if *known == "" {
+			*known = now
+		} else if now != *known {
+			m.violated(f, "%s: %s was %q, and is %q", who, what, *known, now)
+			*known = now // it is told once
+		}
+	}
+	if len(r.Malformed) > 0 {
+		m.violated(f, "%s: malformed: %q", who, r.Malformed)
+	}
+	same("created_at", &f.created, r.CreatedAt)
+	same("uploaded_at", &f.uploaded, r.UploadedAt)
+	if r.Name != f.source.name || r.Size != f.source.size && !f.isPlaceholder() || !maps.Equal(r.Meta, f.source.meta) {
+		m.violated(f, "%s: is %q of %d bytes with %v, and was uploaded as %d bytes with %v", who, r.Name, r.Size, r.Meta, f.source.size, f.source.meta)
+	}
+	if r.StoredAt != "" {
+		if !f.storeBegun {
+			m.violated(f, "%s: is stored, and nobody has said so", who)
+		}
+		same("stored_at", &f.stored, r.StoredAt)
+		f.isStored = true
+	} else if before.isStored {
+		m.violated(f, "%s: was stored, and is not", who)
+	}
+	switch r.State {
+	case "temporary", "stored":
+		if before.isDeleted {
+			m.violated(f, "%s: was deleted, and is %s", who, r.State)
+		}
+	case "deleted":
+		if !m.mayBeDeleted(f) {
+			m.violated(f, "%s: is deleted, and nobody has said so; it could not have expired", who)
+		}
+		same("deleted_at", &f.deleted, r.DeletedAt)
+		f.isDeleted = true
+	default:
+		if !f.isPlaceholder() {
+			m.violated(f, "%s: was uploaded, and is %q", who, r.State)
+		}
+	}
+}
+
+// refused takes in why something could not be done with a file that was not reported as done.
+func (m *model) refused(r result, before map[string]view, who string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f := m.files[r.ID]
+	if f == nil {
+		return
+	}
+	f.note("%s: %s: %s", who, r.Error.Reason, r.Error.Message)
+	switch r.Error.Reason {
+	case "retry", "interrupted":
+	case "expired", "deleted":
+		if !m.mayBeDeleted(f) {
+			m.violated(f, "%s: is %s, and nobody has deleted it, nor could it have expired", who, r.Error.Reason)
+		}
+		f.isDeleted = true
+	case "not_uploaded":
+		// Only "store" asks for an object of which the record does not know.
+		if !f.byURL || f.isPut && who == "store" {
+			m.violated(f, "%s: was uploaded, and is said not to be", who)
+		}
+	case "not_stored":
+		if before[f.id].isStored {
+			m.violated(f, "%s: was stored, and is said not to be", who)
+		}
+	case "not_found":
+		// The record says uploaded, and the object is gone: only while the deletion is being read about.
+		if !m.mayBeDeleted(f) || !strings.Contains(r.Error.Message, "object") {
+			m.violated(f, "%s: %s: %s", who, r.Error.Reason, r.Error.Message)
+		}
+	default:
+		if !isDamage(r.Error.Message) {
+			m.violated(f, "%s: %s: %s", who, r.Error.Reason, r.Error.Message)
+		}
+	}
+}
+
+// isDamage says that bytes were changed on the way, and that it was noticed. Where that was can't be
+// known, so that it is not tried again.
+func isDamage(message string) bool { return strings.Contains(message, "checksum mismatch") }
+
+// expired takes in what a sweep has reported of a file.
+func (m *model) expired(r result) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f := m.files[r.ID]
+	if f == nil {
+		return // never reported: an upload that was killed
+	}
+	f.note("expire: %s", r.Action)
+	switch {
+	case r.Action == "settle" && f.byURL:
+		return
+	case r.Action == "abandon" && f.byURL && !f.isPut:
+	case r.Action != "expire":
+		m.violated(f, "a sweep has done %q with it", r.Action)
+	case f.isStored || time.Now().Before(m.due(f)):
+		m.violated(f, "a sweep has expired it, and it was stored, or not due")
+	}
+	f.isDeleted = true
+}
+
+// swept notes that a sweep which began at a time has ended well: what was due then is gone.
+func (m *model) swept(due []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, id := range due {
+		if f := m.files[id]; !f.isStored {
+			if f.storeBegun {
+				continue // the store may have come first, and nobody has heard of it
+			}
+			f.note("expire: was due, and the sweep has ended well")
+			f.isDeleted = true
+		}
+	}
+}
+
+// overdue are the files that are due, with a second more than the second in which times are counted.
+func (m *model) overdue() (ids []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id, f := range m.files {
+		if !f.isPlaceholder() && !f.isStored && !f.storeBegun && time.Now().After(m.due(f).Add(2*time.Second)) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// pick returns up to n files that the condition holds for, in the order of their ids: as random as these.
+func (m *model) pick(n int, from string, ok func(f *file) bool) (ids []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	sorted := slices.Sorted(maps.Keys(m.files))
+	at, _ := slices.BinarySearch(sorted, from)
+	for i := range sorted {
+		id := sorted[(at+i)%len(sorted)]
+		if f := m.files[id]; ok(f) {
+			if ids = append(ids, id); len(ids) == n {
+				break
+			}
+		}
+	}
+	return ids
+}
