@@ -18,6 +18,7 @@ func (a *app) configuredKeys() ([]string, error) {
 			keys = append(keys, key)
 		}
 	}
+	a.secrets.add(keys...)
 	if len(keys) == 0 {
 		return nil, usagef("", "FILESTORE_API_KEYS has no key")
 	}
@@ -37,5 +38,6 @@ func (a *app) configuredTokenKey() ([]byte, error) {
 	case len(text) < minTokenKey:
 		return nil, usagef(`"openssl rand -hex 32" makes one`, "FILESTORE_TOKEN_KEY has %d bytes, and must have %d or more", len(text), minTokenKey)
 	}
+	a.secrets.add(text)
 	return hkdf.Key(sha256.New, []byte(text), nil, "filestore: FILESTORE_TOKEN_KEY", 32)
 }

@@ -55,9 +55,9 @@ func runLambda(ctx context.Context, a *app) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.close()) }()
-	log := slog.New(lambda.WithRequestID(slog.NewJSONHandler(plainJSON{a.stderr}, &slog.HandlerOptions{ReplaceAttr: logTime})))
+	log := slog.New(lambda.WithRequestID(slog.NewJSONHandler(plainJSON{a.stderr, a.secrets.hide}, &slog.HandlerOptions{ReplaceAttr: logTime})))
 	opts.Client, opts.Log = store.Client, log
-	lambda.Serve(ctx, newFunction(opts), plainJSON{a.stderr})
+	lambda.Serve(ctx, newFunction(opts), plainJSON{a.stderr, a.secrets.hide})
 	return ctx.Err()
 }
 

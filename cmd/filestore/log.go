@@ -65,7 +65,7 @@ func (a *app) setLog(format logFormat, cmd *cobra.Command) {
 	if format != logJSON {
 		return
 	}
-	log := slog.New(slog.NewJSONHandler(plainJSON{a.stderr}, &slog.HandlerOptions{ReplaceAttr: logTime}))
+	log := slog.New(slog.NewJSONHandler(plainJSON{a.stderr, a.secrets.hide}, &slog.HandlerOptions{ReplaceAttr: logTime}))
 	if _, name, ok := strings.Cut(cmd.CommandPath(), " "); ok {
 		log = log.With("command", name)
 	}
@@ -85,12 +85,15 @@ func logTime(groups []string, attr slog.Attr) slog.Attr {
 // milliseconds is RFC 3339 with as many digits always.
 const milliseconds = "2006-01-02T15:04:05.000Z07:00"
 
-// plainJSON escapes what JSON leaves raw, and a terminal must not get.
-type plainJSON struct{ w io.Writer }
+// plainJSON escapes what JSON leaves raw, and a terminal must not get; and it hides what is secret.
+type plainJSON struct {
+	w    io.Writer
+	hide func(string) string
+}
 
 func (p plainJSON) Write(line []byte) (int, error) {
 	text, end := strings.CutSuffix(string(line), "\n")
-	text = plainJSONText(text)
+	text = plainJSONText(p.hide(text))
 	if end {
 		text += "\n"
 	}

@@ -177,6 +177,7 @@ func (s *service) apiKeys() ([]string, error) {
 	}
 	key, file, err := s.store.local.APIKey()
 	s.keyFile = file
+	s.app.secrets.add(key)
 	return []string{key}, err
 }
 

@@ -36,7 +36,7 @@ const (
 // no more than that their text and notices come along, and MPL-2.0, which asks besides that changes of
 // its files are published. Nothing here changes any.
 func allowed() []string {
-	return []string{"0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "ISC", "MIT", "MPL-2.0", "Unlicense", "Zlib"}
+	return []string{"0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "ISC", "MIT", "MIT-0", "MPL-2.0", "Unlicense", "Zlib"}
 }
 
 // platforms are those of goreleaser.yaml: what is linked differs.
