@@ -41,7 +41,9 @@ type source struct {
 	mayStay bool
 	// mayBeStored says that such a file may be stored.
 	mayBeStored bool
-	history     []string
+	// keyed says that it has an idempotency key: there is one file of it that is not deleted, or none.
+	keyed   bool
+	history []string
 }
 
 // file is a file whose id was reported.
@@ -124,7 +126,7 @@ func (m *model) addKeyed(key, name string, content []byte, storing, other bool) 
 	defer m.mu.Unlock()
 	s := m.sources[name]
 	if s == nil {
-		s = &source{name: name, sum: sha256.Sum256(content), size: int64(len(content))}
+		s = &source{name: name, sum: sha256.Sum256(content), size: int64(len(content)), keyed: true}
 		m.sources[name] = s
 	}
 	s.mayStay = true // a run that fails undoes nothing
