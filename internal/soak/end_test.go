@@ -108,12 +108,18 @@ func (e *end) records(c *client.Client) map[string]records.Record {
 		}
 	}
 	unknown := make(map[string]int) // files that were never reported and are there, by name
+	keyed := make(map[string]int)   // files that are there, by the name that stands for an idempotency key
 	for id, r := range all {
 		if gone := r.State() == records.Deleted; gone == objects[id] {
 			e.model.violated(e.model.files[id], "at the end: %q is %s, and its object is there: %t", id, r.State(), objects[id])
 		}
 		delete(objects, id)
 		s := e.model.sources[r.Name]
+		if s != nil && s.keyed && r.State() != records.Deleted {
+			if keyed[r.Name]++; keyed[r.Name] > 1 {
+				e.model.violated(e.model.files[id], "at the end: its key has more than one file: %+v", r)
+			}
+		}
 		switch {
 		case s == nil:
 			e.model.violated(nil, "at the end: nobody has uploaded %+v", r)

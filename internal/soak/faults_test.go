@@ -25,6 +25,7 @@ type front struct {
 	mu    sync.Mutex // guards what follows
 	rng   *rand.Rand
 	rules map[string][]*faultproxy.Rule
+	all   int  // requests
 	slow  int  // requests that had to wait
 	calm  bool // no more faults
 }
@@ -106,6 +107,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (f *front) latency() time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.all++
 	if f.calm || f.rng.Float64() > 0.03 {
 		return 0
 	}
@@ -119,6 +121,13 @@ func (f *front) heal() {
 	defer f.mu.Unlock()
 	f.calm = true
 	f.proxy.Heal()
+}
+
+// requests is how many have come.
+func (f *front) requests() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.all
 }
 
 // hits counts the faults that took place.

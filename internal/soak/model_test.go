@@ -24,6 +24,9 @@ type model struct {
 	sources    map[string]*source  // by name, which is unique
 	keys       map[string][]string // by idempotency key: the ids that were reported, in that order
 	violations []string
+	sweptSince time.Time // when the latest sweep began that has ended well
+	sweptWell  int
+	sweeps     []string // what became of each sweep
 }
 
 // source is what was uploaded under one name: by one upload, by a chain of them that go on with each other,
@@ -38,7 +41,9 @@ type source struct {
 	mayStay bool
 	// mayBeStored says that such a file may be stored.
 	mayBeStored bool
-	history     []string
+	// keyed says that it has an idempotency key: there is one file of it that is not deleted, or none.
+	keyed   bool
+	history []string
 }
 
 // file is a file whose id was reported.
@@ -121,7 +126,7 @@ func (m *model) addKeyed(key, name string, content []byte, storing, other bool) 
 	defer m.mu.Unlock()
 	s := m.sources[name]
 	if s == nil {
-		s = &source{name: name, sum: sha256.Sum256(content), size: int64(len(content))}
+		s = &source{name: name, sum: sha256.Sum256(content), size: int64(len(content)), keyed: true}
 		m.sources[name] = s
 	}
 	s.mayStay = true // a run that fails undoes nothing
@@ -370,10 +375,44 @@ func (m *model) expired(r result) {
 	f.isDeleted = true
 }
 
-// swept notes that a sweep which began at a time has ended well: what was due then is gone.
-func (m *model) swept(due []string) {
+// sweep keeps what became of a sweep.
+func (m *model) sweep(o outcome) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.sweeps = append(m.sweeps, fmt.Sprintf("%s to %s: status %d %s", o.began.UTC().Format("15:04:05.000"), time.Now().UTC().Format("15:04:05.000"), o.status, o.by))
+}
+
+// found takes in what verify has found while others work. What a sweep mends has waited for one for as long as
+// the grace; so it is wrong only if one that has ended well has begun since.
+func (m *model) found(r result, swept time.Time, grace time.Duration, o outcome) {
+	const startUp = 5 * time.Second // of verify, and the second in which times are counted
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch r.Class {
+	case "never-uploaded", "unrecorded", "undeleted", "stale-upload":
+		if swept.Before(o.began.Add(startUp - grace)) {
+			return
+		}
+	}
+	m.violated(m.files[r.ID], "verify finds that it is %s, and a sweep that began at %s has ended well:\n%s\nsweeps:\n  %s",
+		r.Class, swept.UTC().Format("15:04:05"), o, strings.Join(m.sweeps[max(0, len(m.sweeps)-20):], "\n  "))
+}
+
+// lastSweep is when the latest sweep began that has ended well.
+func (m *model) lastSweep() time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.sweptSince
+}
+
+// swept notes that a sweep which began at a time has ended well: what was due then is gone.
+func (m *model) swept(due []string, began time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sweptWell++
+	if began.After(m.sweptSince) {
+		m.sweptSince = began
+	}
 	for _, id := range due {
 		if f := m.files[id]; !f.isStored {
 			if f.storeBegun {

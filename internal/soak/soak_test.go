@@ -36,13 +36,13 @@ type lifetimes struct{ url, temporary, grace time.Duration }
 // TestSoak works on a local store, and on MinIO and dynalite, at the same time.
 func TestSoak(t *testing.T) {
 	duration, seed := 10*time.Second, rand.Uint64()
-	lives := lifetimes{url: time.Second, temporary: 4 * time.Second, grace: time.Minute}
+	lives := lifetimes{url: time.Second, temporary: 4 * time.Second, grace: 10 * time.Second}
 	if text := os.Getenv(durationVariable); text != "" {
 		var err error
 		if duration, err = time.ParseDuration(text); err != nil {
 			t.Fatal(err)
 		}
-		lives = lifetimes{url: 5 * time.Second, temporary: 15 * time.Second, grace: time.Minute}
+		lives = lifetimes{url: 5 * time.Second, temporary: 15 * time.Second, grace: 30 * time.Second}
 	}
 	if text := os.Getenv(seedVariable); text != "" {
 		var err error
@@ -100,7 +100,9 @@ func soak(t *testing.T, name, program string, p place, lives lifetimes, duration
 	around.Wait()
 	for _, f := range p.fronts {
 		f.heal()
+		run.count("requests that could meet a fault", f.requests())
 	}
+	run.count("sweeps that ended well", m.sweptWell)
 	// Ours is the last end but those of S3 servers whose programs were killed: they end what they do.
 	_ = held.Close()
 	if _, err := io.Copy(io.Discard, alive); err != nil {

@@ -547,16 +547,19 @@ func (w *worker) expire() {
 		w.model.expired(r)
 		w.run.count("swept: "+r.Action, 1)
 	}
+	w.model.sweep(o)
 	if o.status == 0 {
-		w.model.swept(due)
+		w.model.swept(due, o.began)
 	}
 }
 
 func (w *worker) verify() {
+	swept := w.model.lastSweep()
 	o := w.command(nil, "verify", "--grace", w.grace.String())
 	for _, r := range o.results {
 		if r.Class != "" {
-			w.model.wrong("verify finds something: %s", o)
+			w.model.found(r, swept, w.grace, o)
+			w.run.count("found by verify, and waiting for a sweep", 1)
 		}
 	}
 }
