@@ -25,9 +25,8 @@ which a file can be taken back. A REST API checks keys itself; whoever comes by 
 know one of FILESTORE_API_KEYS, which are separated by commas.
 
 "template cloudformation --api" prints all that belongs to it.`,
-		Example: `  GOOS=linux GOARCH=arm64 go build -o bootstrap ./cmd/filestore && zip filestore.zip bootstrap`,
-		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return runLambda(cmd.Context(), a) },
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runLambda(cmd.Context(), a) },
 	}
 }
 

@@ -32,6 +32,9 @@ func book(t *testing.T) reference.Book {
 		Manual: "Filestore manual",
 		Environment: []reference.Term{
 			{Name: "AWS_*", Text: "All that the AWS SDK reads: credentials, its files, single sign-on, AWS_CA_BUNDLE, and so on. HTTPS_PROXY and NO_PROXY hold too."},
+			{Name: "FILESTORE_API_KEYS", Text: "The keys of the HTTP API, separated by commas, for serve and lambda."},
+			{Name: "FILESTORE_TOKEN_KEY", Text: "Signs the tokens with which a browser takes back what it has uploaded, for serve and lambda: 32 bytes or more, " +
+				"the same for all that serve one filestore."},
 			{Name: "TERM", Text: "With dumb, lines of progress are written in place of a bar, and charts in plain characters."},
 			{Name: "TMPDIR", Text: "Where verify sorts what it has read."},
 			{Name: "XDG_DATA_HOME", Text: "The local store of --local without a directory is in filestore there; not on macOS."},

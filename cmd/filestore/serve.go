@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -324,16 +325,20 @@ func (s *service) handler(ctx context.Context) (http.Handler, error) {
 	})
 	// To the API 0 is the default, and less than that no limit.
 	limit := api.Limit{Rate: cmp.Or(s.opts.rate, -1), Burst: s.opts.burst}
-	mux := http.NewServeMux()
-	mux.Handle("/{$}", upload)
-	mux.Handle("/assets/", upload)
-	mux.Handle("/", api.New(api.Options{
+	calls := api.New(api.Options{
 		Client: s.store.Client, Keys: s.keys, TokenKey: s.tokenKey, Log: s.log,
 		PerKey: limit, PerAddress: limit,
 		Anonymous: api.Limit{Rate: anonymousFactor * limit.Rate, Burst: anonymousFactor * limit.Burst},
 		Quota:     cmp.Or(s.opts.quota, -1),
-	}))
-	return mux, nil
+	})
+	// Not by a ServeMux: it would redirect paths with ".." in them before the API can refuse them.
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/" || strings.HasPrefix(r.URL.Path, "/assets/") {
+			upload.ServeHTTP(w, r)
+			return
+		}
+		calls.ServeHTTP(w, r)
+	}), nil
 }
 
 // sweepEvery is how often to sweep, 0 for never.

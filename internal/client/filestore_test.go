@@ -420,7 +420,7 @@ func (f *filestore) insert(t testing.TB, rs []records.Record) {
 	for _, r := range rs {
 		if _, err := tx.ExecContext(t.Context(), `INSERT INTO files
 			(id, name, type, size, meta, fingerprint, created_at, uploaded_at, stored_at, deleted_at) VALUES (?,?,?,?,?,?,?,?,?,?)`,
-			r.ID, r.Name, null(r.Type), r.Size, null(r.Meta), null(r.Fingerprint),
+			r.ID, r.Name, null(r.Type), sql.NullInt64{Int64: r.Size, Valid: r.Size >= 0}, null(r.Meta), null(r.Fingerprint),
 			null(string(r.CreatedAt)), null(string(r.UploadedAt)), null(string(r.StoredAt)), null(string(r.DeletedAt))); err != nil {
 			t.Fatal(err)
 		}

@@ -114,7 +114,6 @@ func testKeys(t *testing.T, program string, s3 testserver.S3, table string) {
 		"HTTP API, payload 2.0, wrong key": {key, newEvent(t, "http-api-2"), key + "2", http.StatusForbidden},
 		"HTTP API, payload 2.0, our own":   {key, newEvent(t, "http-api-2"), key, http.StatusOK},
 		"function URL, without need":       {"", newEvent(t, "function-url"), "", http.StatusOK},
-		"empty keys are none":              {" , ", newEvent(t, "http-api-1"), "", http.StatusForbidden},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := start(t, program, append(slices.Clone(env), "FILESTORE_API_KEYS="+test.keys)...)

@@ -134,9 +134,10 @@ func testNotifications(t *testing.T, program string, s3 testserver.S3, table str
 func testSettings(t *testing.T, program string, s3 testserver.S3, table string) {
 	_, env := newFilestore(t, program, s3, table)
 	for name, test := range map[string]struct{ variable, want string }{
-		"no bucket":         {"FILESTORE_BUCKET=", "no filestore is configured"},
-		"no duration":       {"FILESTORE_URL_EXPIRATION=soon", "FILESTORE_URL_EXPIRATION: "},
-		"a short token key": {"FILESTORE_TOKEN_KEY=secret", "FILESTORE_TOKEN_KEY has 6 bytes, and must have 32 or more"},
+		"no bucket":          {"FILESTORE_BUCKET=", "no filestore is configured"},
+		"no duration":        {"FILESTORE_URL_EXPIRATION=soon", "FILESTORE_URL_EXPIRATION: "},
+		"a short token key":  {"FILESTORE_TOKEN_KEY=secret", "FILESTORE_TOKEN_KEY has 6 bytes, and must have 32 or more"},
+		"keys that are none": {"FILESTORE_API_KEYS= , ", "FILESTORE_API_KEYS has no key"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := start(t, program, append(slices.Clone(env), test.variable)...)
