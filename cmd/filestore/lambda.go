@@ -25,8 +25,9 @@ which a file can be taken back. A REST API checks keys itself; whoever comes by 
 know one of FILESTORE_API_KEYS, which are separated by commas.
 
 "template cloudformation --api" prints all that belongs to it.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return runLambda(cmd.Context(), a) },
+		Example: `  filestore template cloudformation --api > stack.json`,
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return runLambda(cmd.Context(), a) },
 	}
 }
 
