@@ -217,6 +217,15 @@ func (s *Store) make(probe func(dir string) (metadata, error)) error {
 	}); err != nil {
 		return err
 	}
+	// Empty, for this user only: SQLite would make it by the umask, and until that is mended another process, which
+	// opens the store at the same time, would take it for unsafe. Nobody has it open yet.
+	records, err := os.OpenFile(s.path(recordsFile), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := records.Close(); err != nil {
+		return err
+	}
 	return writeJSON(s.path(formatFile), format{Program: programName, Version: newestFormat, Metadata: m})
 }
 
