@@ -55,9 +55,10 @@ func runLambda(ctx context.Context, a *app) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.close()) }()
-	log := slog.New(lambda.WithRequestID(slog.NewJSONHandler(plainJSON{a.stderr, a.secrets.hide}, &slog.HandlerOptions{ReplaceAttr: logTime})))
+	stderr := plainJSON{a.stderr, a.secrets.hide}
+	log := slog.New(lambda.WithRequestID(slog.NewJSONHandler(stderr, &slog.HandlerOptions{ReplaceAttr: logTime})))
 	opts.Client, opts.Log = store.Client, log
-	lambda.Serve(ctx, newFunction(opts), plainJSON{a.stderr, a.secrets.hide})
+	lambda.Serve(ctx, newFunction(opts), stderr)
 	return ctx.Err()
 }
 

@@ -98,7 +98,8 @@ type fileAnswer struct {
 	Malformed []string `json:"malformed,omitempty"`
 }
 
-func newFileShown(f client.FileInfo) fileAnswer {
+// fileAnswerOf returns what is answered of a file.
+func fileAnswerOf(f client.FileInfo) fileAnswer {
 	shown := fileAnswer{
 		ID: f.ID, UploadedAt: f.UploadedAt, StoredAt: f.StoredAt, DeletedAt: f.DeletedAt,
 		Name: f.Name, Type: f.Type, URL: f.URL.URL, Malformed: f.Malformed(),
@@ -133,7 +134,7 @@ func (h *handler) showFiles(r request) (any, error) {
 		Deleted: query.Get("deleted") == "yes", NonStored: query.Get("nonstored") == "yes", Settle: true,
 	}) {
 		if result.Err == nil {
-			files = append(files, newFileShown(result.Value))
+			files = append(files, fileAnswerOf(result.Value))
 			continue
 		}
 		switch client.ReasonOf(result.Err) {

@@ -67,8 +67,8 @@ type Client struct {
 	Now   func() time.Time
 	NewID func() string
 
-	// Audit is told of files before [Client.Delete], [Client.Expire] and, at the destination,
-	// [Client.CopyTo] delete their objects, and again, with Err, of those whose objects could not be
+	// Audit is told of files before [Client.Delete], [Client.Revert], [Client.Expire], the repairs of
+	// [Client.Verify] and, at the destination, [Client.CopyTo] delete their objects, and again, with Err, of those whose objects could not be
 	// deleted. When it fails, the objects are not deleted. It may be called by several goroutines. May be nil.
 	Audit func(context.Context, []Deletion) error
 }

@@ -21,8 +21,8 @@ type InfoOptions struct {
 	// object is missing or has another size than its record says is an error then.
 	Checksum bool
 	// Settle asks S3 for the object of each placeholder, and where it is there records the upload
-	// ("uploaded", docs/contract.md, "The transitions"): its notification may have been lost. It is for
-	// servers of the API that get no notifications.
+	// ("uploaded", docs/contract.md, "The transitions"): its notification may be late or lost, or there are
+	// none. It is for servers of the API.
 	Settle bool
 }
 

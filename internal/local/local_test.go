@@ -591,6 +591,20 @@ func TestCORS(t *testing.T) {
 	}
 }
 
+// serving has this process serve a store until ctx is done, and returns its address, and how that will have ended.
+func serving(ctx context.Context, t *testing.T, s *Store) (string, <-chan error) {
+	t.Helper()
+	ready, ended := make(chan string, 1), make(chan error, 1)
+	go func() { ended <- s.Serve(ctx, ephemeral, func(url string) { ready <- url }) }()
+	select {
+	case url := <-ready:
+		return url, ended
+	case err := <-ended:
+		t.Fatal(err)
+		return "", nil
+	}
+}
+
 func TestServe(t *testing.T) {
 	dir := t.TempDir()
 	server, url := another(t, serveCommand, dir)
@@ -629,13 +643,7 @@ func TestServe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ready, ended := make(chan string, 1), make(chan error, 1)
-	go func() { ended <- next.Serve(ctx, ephemeral, func(url string) { ready <- url }) }()
-	select {
-	case url = <-ready:
-	case err := <-ended:
-		t.Fatal(err)
-	}
+	url, ended := serving(ctx, t, next)
 	if s, _ = start(t, dir); s.endpoint.URL != url {
 		t.Errorf("endpoint %+v, want %q", s.endpoint, url)
 	}
@@ -662,15 +670,8 @@ func TestServeTells(t *testing.T) {
 	s.Created = func(key string) { told = append(told, key) }
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	ready, ended := make(chan string, 1), make(chan error, 1)
-	go func() { ended <- s.Serve(ctx, ephemeral, func(url string) { ready <- url }) }()
-	var c *s3.Client
-	select {
-	case url := <-ready:
-		c = newClient(url, s.Credentials())
-	case err := <-ended:
-		t.Fatal(err)
-	}
+	url, ended := serving(ctx, t, s)
+	c := newClient(url, s.Credentials())
 
 	put(t, c, "put", "text")
 	put(t, c, "line\n\"feed", "text")
@@ -737,14 +738,7 @@ func TestServeTellsAtTheEnd(t *testing.T) {
 	s.Created = func(key string) { told = append(told, key) }
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	ready, ended := make(chan string, 1), make(chan error, 1)
-	go func() { ended <- s.Serve(ctx, ephemeral, func(url string) { ready <- url }) }()
-	var url string
-	select {
-	case url = <-ready:
-	case err := <-ended:
-		t.Fatal(err)
-	}
+	url, ended := serving(ctx, t, s)
 	signer := s3.NewPresignClient(newClient(url, s.Credentials()))
 	signed, err := signer.PresignPutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String(Bucket), Key: aws.String("late")})
 	if err != nil {
