@@ -23,6 +23,7 @@ import (
 	"github.com/designfultech/filestore/internal/local"
 	"github.com/designfultech/filestore/internal/page"
 	"github.com/designfultech/filestore/internal/records"
+	"github.com/designfultech/filestore/internal/records/dynamo"
 )
 
 const (
@@ -105,6 +106,9 @@ func runServe(ctx context.Context, a *app, opts *serveOptions) (err error) {
 	}
 	if err := a.audit(store, opts.audit, "serve"); err != nil {
 		return err
+	}
+	if table, ok := store.Records.(*dynamo.Table); ok {
+		table.Unbatched()
 	}
 	if store.local == nil {
 		err = s.run(ctx)
@@ -211,7 +215,14 @@ func (s *service) run(ctx context.Context) error {
 func (s *service) runLocal(ctx context.Context) (err error) {
 	created := newAnnouncements(
 		func(ctx context.Context, key string) error {
-			_, _, err := s.store.ObjectCreated(ctx, key)
+			found, err := s.store.Records.Get(ctx, []string{key})
+			if err != nil {
+				return err
+			}
+			if r, ok := found[key]; ok && r.State() == records.Placeholder && !r.CreatedAt.IsSet() {
+				return nil // of a copy, which writes the record itself, also when it is repeated
+			}
+			_, _, err = s.store.ObjectCreated(ctx, key)
 			return err
 		},
 		func(key string, err error) {
@@ -228,7 +239,9 @@ func (s *service) runLocal(ctx context.Context) (err error) {
 		return err
 	case <-ctx.Done():
 		stop()
-		return <-ended
+		err := <-ended
+		created.drain(settleGrace)
+		return err
 	}
 	defer func() {
 		stop()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -54,6 +55,10 @@ func plainLine(m message) string {
 	}
 	for _, attr := range m.attrs {
 		if value := attr.Value.String(); value != "" {
+			// A path is what the caller has sent, and must not look like fields of ours.
+			if strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r == '"' || r == '=' }) {
+				value = strconv.Quote(value)
+			}
 			parts = append(parts, fmt.Sprintf("%s=%s", attr.Key, value))
 		}
 	}

@@ -29,8 +29,9 @@ const (
 	MaxMeta = 4096
 )
 
-// DefaultTimeout is shorter than the 29 seconds after which Amazon API Gateway gives up.
-const DefaultTimeout = 25 * time.Second
+// DefaultTimeout, with the 5 seconds that it may take to undo what was made, is shorter than the 29 seconds after which
+// Amazon API Gateway gives up.
+const DefaultTimeout = 22 * time.Second
 
 // The defaults of [Options]: those of the contract's usage plan, and for calls without a key.
 const (

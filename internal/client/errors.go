@@ -168,7 +168,8 @@ func reasonOfAPI(err error) (Reason, bool) {
 	case status == http.StatusForbidden, status == http.StatusUnauthorized:
 		return Permission, true
 	case status == http.StatusNotFound:
-		return NotFound, true
+		// Without a code it is not the service's: something before it has no backend just now.
+		return "", false
 	case IsElsewhere(err):
 		return Usage, true
 	case status == http.StatusNotImplemented, status == http.StatusInsufficientStorage:

@@ -44,7 +44,11 @@ func (c *Client) uploaded(ctx context.Context, r records.Record) (records.Record
 		upload.Store = c.Settings.StoreOnLoad
 		var after records.Record
 		if r.UploadedAt.IsSet() { // overwritten: it is another upload, with a time of its own
-			after, err = c.Records.Uploaded(ctx, r.ID, upload)
+			if after, err = c.Records.Uploaded(ctx, r.ID, upload); err == nil {
+				// Another notification may have looked later, and written sooner.
+				r = after
+				continue
+			}
 		} else {
 			after, err = c.Records.Correct(ctx, r.ID, "", upload)
 		}
@@ -57,5 +61,11 @@ func (c *Client) uploaded(ctx context.Context, r records.Record) (records.Record
 	if r.State() != records.Deleted {
 		return r, &records.TransitionError{ID: r.ID, Reason: records.ErrChanged, Current: r}
 	}
-	return r, c.deleteObject(ctx, r.ID)
+	failures, unaudited := c.audited(ctx, []Deletion{newDeletion(r, ActionClean)}, func() map[string]error {
+		return map[string]error{r.ID: c.deleteObject(ctx, r.ID)}
+	})
+	if unaudited != nil {
+		return r, unaudited
+	}
+	return r, failures[r.ID]
 }

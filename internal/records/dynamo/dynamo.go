@@ -100,6 +100,10 @@ func New(client API, table string) *Table {
 	return t
 }
 
+// Unbatched has every write be a request of its own, for a server: its callers have nothing to do with each other, and
+// one whose write is throttled must not hold up the others. It must be called before anything is written.
+func (t *Table) Unbatched() { t.batch = nil }
+
 // Metered implements [records.Metered].
 func (t *Table) Metered(m *records.Meter) records.Table {
 	metered := New(t.client, t.name)
