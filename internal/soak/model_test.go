@@ -24,7 +24,8 @@ type model struct {
 	sources    map[string]*source  // by name, which is unique
 	keys       map[string][]string // by idempotency key: the ids that were reported, in that order
 	violations []string
-	sweptSince time.Time // when the latest sweep began that has ended well
+	sweptSince time.Time       // when the latest sweep began that has ended well
+	flipped    map[string]bool // names of what a URL that takes anything has taken with a byte changed on the way
 	sweptWell  int
 	sweeps     []string // what became of each sweep
 }
@@ -42,7 +43,9 @@ type source struct {
 	// mayBeStored says that such a file may be stored.
 	mayBeStored bool
 	// keyed says that it has an idempotency key: there is one file of it that is not deleted, or none.
-	keyed   bool
+	keyed bool
+	// unbound is the content of what was uploaded by a URL that takes anything: nothing compares it on the way.
+	unbound []byte
 	history []string
 }
 
@@ -78,6 +81,7 @@ type result struct {
 	Action     string            `json:"action"`
 	Class      string            `json:"class"`
 	URL        string            `json:"url"`
+	Headers    map[string]string `json:"headers"`
 	Malformed  []string          `json:"malformed"`
 	Error      *struct {
 		Reason  string `json:"reason"`
@@ -86,7 +90,7 @@ type result struct {
 }
 
 func newModel(name string, lifetime time.Duration) *model {
-	return &model{name: name, lifetime: lifetime, files: make(map[string]*file), sources: make(map[string]*source), keys: make(map[string][]string)}
+	return &model{name: name, lifetime: lifetime, files: make(map[string]*file), sources: make(map[string]*source), keys: make(map[string][]string), flipped: make(map[string]bool)}
 }
 
 // violated notes that something is wrong, with the history of the file.
@@ -348,6 +352,24 @@ func (m *model) refused(r result, before map[string]view, who string) {
 			m.violated(f, "%s: %s: %s", who, r.Error.Reason, r.Error.Message)
 		}
 	}
+}
+
+// isFlipped says that what was uploaded by a URL is what a fault makes of it on the way, one byte inverted.
+func (s *source) isFlipped(data []byte) bool {
+	if len(data) != len(s.unbound) {
+		return false
+	}
+	flipped := 0
+	for i, b := range s.unbound {
+		switch data[i] {
+		case b:
+		case ^b:
+			flipped++
+		default:
+			return false
+		}
+	}
+	return flipped == 1
 }
 
 // isDamage says that bytes were changed on the way, and that it was noticed. Where that was can't be

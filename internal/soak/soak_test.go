@@ -124,6 +124,7 @@ func soak(t *testing.T, name, program string, p place, lives lifetimes, duration
 	e.leftUploads(p.open, "store")
 	e.leftUploads(p.openOther, "copy")
 	e.sound()
+	run.count("changed on the way to a URL that takes anything", len(m.flipped))
 	if len(m.broken()) == 0 {
 		e.sees(p.open(t, time.Now))
 	}

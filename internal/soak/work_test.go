@@ -5,6 +5,7 @@ package soak
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -331,7 +332,15 @@ func (w *worker) uploadIdempotent() {
 func (w *worker) presign() {
 	content, name := w.content(w.size()), w.newName("presigned", w.ext())
 	s := w.model.add(name, content, nil)
-	o := w.command(nil, "presign", "put", name)
+	args := []string{"presign", "put", name}
+	if w.rng.IntN(2) == 0 {
+		// What is changed on the way is then refused.
+		sum := sha256.Sum256(content)
+		args = append(args, "--checksum", "SHA256:"+base64.StdEncoding.EncodeToString(sum[:]))
+	} else {
+		s.unbound = content
+	}
+	o := w.command(nil, args...)
 	if len(o.results) == 0 || o.results[0].Error != nil {
 		return
 	}
@@ -344,6 +353,9 @@ func (w *worker) presign() {
 	if err != nil {
 		w.model.wrong("%v: %s", err, o)
 		return
+	}
+	for name, value := range o.results[0].Headers {
+		request.Header.Set(name, value)
 	}
 	answer, err := (&http.Client{Timeout: time.Minute}).Do(request)
 	if err != nil {
@@ -476,6 +488,8 @@ func (m *model) downloaded(r result, path string) {
 		m.violated(m.files[r.ID], "download: %v", err)
 	case s == nil:
 		m.violated(nil, "download: %q has a name that nobody has uploaded", r.Name)
+	case s.unbound != nil && s.isFlipped(data):
+		m.flipped[s.name] = true
 	case int64(len(data)) != s.size || sha256.Sum256(data) != s.sum:
 		m.violated(m.files[r.ID], "download: %q has %d other bytes, and had %d", r.Name, len(data), s.size)
 	}
