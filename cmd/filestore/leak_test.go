@@ -155,6 +155,7 @@ func TestNothingLeaks(t *testing.T) {
 		"template cloudformation": {nil},
 		"policy":                  {{"--role", "admin"}},
 		"serve":                   {nil},
+		"lambda":                  {nil},
 		"version":                 {nil},
 	}
 	for _, command := range leaves((&app{lookupEnv: os.LookupEnv}).newRootCmd()) {
