@@ -87,7 +87,7 @@ func soak(t *testing.T, name, program string, p place, lives lifetimes, duration
 	var keys atomic.Int64
 	var working, around sync.WaitGroup
 	done := make(chan struct{})
-	around.Go(func() { disasters(t, run, p, rand.New(rand.NewPCG(seed, 100)), t.TempDir(), done) })
+	around.Go(func() { disasters(t, run, p, rand.New(rand.NewPCG(seed, 100)), t.TempDir(), audit, done) })
 	for i := range workers {
 		w := &worker{
 			t: t, name: strconv.Itoa(i), rng: rand.New(rand.NewPCG(seed, uint64(i))), model: m, run: run, place: p,
@@ -132,7 +132,7 @@ func soak(t *testing.T, name, program string, p place, lives lifetimes, duration
 
 // disasters has what all processes share fail now and then: a service is out of order for a while, or, of a
 // local store, a server that all use begins and is killed.
-func disasters(t testing.TB, run *runner, p place, rng *rand.Rand, home string, done <-chan struct{}) {
+func disasters(t testing.TB, run *runner, p place, rng *rand.Rand, home, audit string, done <-chan struct{}) {
 	wait := func(least, most time.Duration) bool {
 		timer := time.NewTimer(least + time.Duration(rng.Int64N(int64(most-least))))
 		defer timer.Stop()
@@ -145,7 +145,7 @@ func disasters(t testing.TB, run *runner, p place, rng *rand.Rand, home string, 
 	}
 	for wait(3*time.Second, 20*time.Second) {
 		if p.directory != "" {
-			serve(t, run, rng, home)
+			serve(t, run, rng, home, audit)
 			continue
 		}
 		front := p.fronts[rng.IntN(len(p.fronts))]
@@ -156,13 +156,13 @@ func disasters(t testing.TB, run *runner, p place, rng *rand.Rand, home string, 
 	}
 }
 
-// serve runs "filestore serve" for a while, and ends it by kill -9 or SIGTERM.
-func serve(t testing.TB, run *runner, rng *rand.Rand, home string) {
+// serve runs "filestore serve", which sweeps too, for a while, and ends it by kill -9 or SIGTERM.
+func serve(t testing.TB, run *runner, rng *rand.Rand, home, audit string) {
 	p := plan{by: killed, after: time.Second + time.Duration(rng.Int64N(int64(8*time.Second)))}
 	if rng.IntN(3) == 0 {
 		p.by = terminated
 	}
-	o := run.run(t, home, p, nil, "serve", "--json", "--s3-listen=127.0.0.1:0")
+	o := run.run(t, home, p, nil, "serve", "--json", "--s3-listen=127.0.0.1:0", "--listen=127.0.0.1:0", "--sweep-every=3s", "--audit", audit)
 	if o.status != 0 && o.status != -1 && o.status != 130 { // 130: before it serves
 		t.Errorf("serve: %s", o)
 	}
