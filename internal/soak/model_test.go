@@ -268,7 +268,13 @@ func (m *model) seen(r result, before map[string]view, who string) {
 		}
 		return
 	}
-	m.look(f, r, before[r.ID], who)
+	since, known := before[r.ID]
+	if !known && r.UploadedAt != "" {
+		// It was read before its upload was reported, perhaps while it had the time of the notification of its
+		// object (of "serve"), which that of the uploader replaces.
+		r.UploadedAt = f.uploaded
+	}
+	m.look(f, r, since, who)
 }
 
 // look compares a record with what is known, and takes it in.
