@@ -390,7 +390,7 @@ func (a *app) openLocal(ctx context.Context, s settings) (*filestore, error) {
 			Credentials: presign.Credentials{AccessKeyID: creds.AccessKeyID, SecretAccessKey: creds.SecretAccessKey},
 		}, nil
 	})
-	c.Records = table
+	c.Records, c.OnlyWriter = table, true
 	absolute, err := filepath.Abs(dir)
 	if err != nil {
 		absolute = dir

@@ -358,20 +358,12 @@ type fileJSON struct {
 
 func newFileJSON(r records.Record) fileJSON {
 	f := fileJSON{
-		ID: r.ID, Name: r.Name, Type: r.Type, State: r.State(), Malformed: r.Malformed(),
+		ID: r.ID, Name: r.Name, Type: r.Type, Meta: r.MetaJSON(), State: r.State(), Malformed: r.Malformed(),
 		CreatedAt: stampJSON(r.CreatedAt), UploadedAt: stampJSON(r.UploadedAt),
 		StoredAt: stampJSON(r.StoredAt), DeletedAt: stampJSON(r.DeletedAt), Content: r.Fingerprint,
 	}
 	if r.Size >= 0 {
 		f.Size = &r.Size
-	}
-	if r.Meta != "" {
-		f.Meta = json.RawMessage(r.Meta)
-		if _, err := r.MetaObject(); err != nil {
-			// Not an object, and maybe not JSON at all: shown as the text it is.
-			quoted, _ := json.Marshal(r.Meta) // a string can always be marshalled
-			f.Meta = quoted
-		}
 	}
 	return f
 }

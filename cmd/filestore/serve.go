@@ -215,14 +215,7 @@ func (s *service) run(ctx context.Context) error {
 func (s *service) runLocal(ctx context.Context) (err error) {
 	created := newAnnouncements(
 		func(ctx context.Context, key string) error {
-			found, err := s.store.Records.Get(ctx, []string{key})
-			if err != nil {
-				return err
-			}
-			if r, ok := found[key]; ok && r.State() == records.Placeholder && !r.CreatedAt.IsSet() {
-				return nil // of a copy, which writes the record itself, also when it is repeated
-			}
-			_, _, err = s.store.ObjectCreated(ctx, key)
+			_, _, err := s.store.ObjectCreated(ctx, key)
 			return err
 		},
 		func(key string, err error) {

@@ -102,18 +102,10 @@ type fileAnswer struct {
 func fileAnswerOf(f client.FileInfo) fileAnswer {
 	shown := fileAnswer{
 		ID: f.ID, UploadedAt: f.UploadedAt, StoredAt: f.StoredAt, DeletedAt: f.DeletedAt,
-		Name: f.Name, Type: f.Type, URL: f.URL.URL, Malformed: f.Malformed(),
+		Name: f.Name, Type: f.Type, Meta: f.MetaJSON(), URL: f.URL.URL, Malformed: f.Malformed(),
 	}
 	if f.Size >= 0 {
 		shown.Size = &f.Size
-	}
-	if f.Meta != "" {
-		shown.Meta = json.RawMessage(f.Meta)
-		if _, err := f.MetaObject(); err != nil {
-			// Not an object, and maybe not JSON at all: shown as the text it is.
-			quoted, _ := json.Marshal(f.Meta) // a string can always be marshalled
-			shown.Meta = quoted
-		}
 	}
 	return shown
 }

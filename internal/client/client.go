@@ -67,6 +67,10 @@ type Client struct {
 	Now   func() time.Time
 	NewID func() string
 
+	// OnlyWriter says that nobody but this program writes records. Then a placeholder without created_at is that of a
+	// copy, which writes the record itself, also when it is repeated: [Client.ObjectCreated] leaves it alone.
+	OnlyWriter bool
+
 	// Audit is told of files before [Client.Delete], [Client.Revert], [Client.Expire], the repairs of
 	// [Client.Verify] and, at the destination, [Client.CopyTo] delete their objects, and again, with Err, of those whose objects could not be
 	// deleted. When it fails, the objects are not deleted. It may be called by several goroutines. May be nil.

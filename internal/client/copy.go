@@ -436,15 +436,21 @@ func (cp *copying) send(ctx context.Context, want records.Record) (unverified bo
 	return err == nil && object.Verified == "", err
 }
 
+// ofOneSize asks both sides for the object of a file. ok is false where one of them does not answer with one, and where
+// they have not the same size.
+func (cp *copying) ofOneSize(ctx context.Context, id string) (source, there transfer.Held, ok bool) {
+	there, err := cp.to.Transfer.Head(ctx, id)
+	if err == nil {
+		source, err = cp.from.Transfer.Head(ctx, id)
+	}
+	return source, there, err == nil && source.Size == there.Size
+}
+
 // isThere reports whether the object at the destination is that of the source, by a checksum. Where
 // there is any doubt it is not, and sent again.
 func (cp *copying) isThere(ctx context.Context, want records.Record) bool {
-	there, err := cp.to.Transfer.Head(ctx, want.ID)
-	if err != nil {
-		return false
-	}
-	source, err := cp.from.Transfer.Head(ctx, want.ID)
-	return err == nil && source.Size == there.Size && slices.ContainsFunc(there.Checksums, func(c transfer.Checksum) bool {
+	source, there, ok := cp.ofOneSize(ctx, want.ID)
+	return ok && slices.ContainsFunc(there.Checksums, func(c transfer.Checksum) bool {
 		return slices.Contains(source.Checksums, c)
 	})
 }
@@ -456,12 +462,8 @@ func (cp *copying) isCopied(ctx context.Context, want, there records.Record) boo
 	if want.State() == records.Deleted {
 		return want.Size == there.Size
 	}
-	copied, err := cp.to.Transfer.Head(ctx, want.ID)
-	if err != nil {
-		return false
-	}
-	source, err := cp.from.Transfer.Head(ctx, want.ID)
-	return err == nil && source.Size == copied.Size && !slices.ContainsFunc(copied.Checksums, func(c transfer.Checksum) bool {
+	source, copied, ok := cp.ofOneSize(ctx, want.ID)
+	return ok && !slices.ContainsFunc(copied.Checksums, func(c transfer.Checksum) bool {
 		return slices.ContainsFunc(source.Checksums, func(s transfer.Checksum) bool {
 			return s.Algorithm == c.Algorithm && s.Type == c.Type && s.Type == fullObject && s.Value != c.Value
 		})

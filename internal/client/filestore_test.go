@@ -710,6 +710,7 @@ func TestOperations(t *testing.T) {
 			{"uploads that others download", testOthersDownload},
 			{"downloads of what others upload", testOthersUpload},
 			{"object created", testObjectCreated},
+			{"object created: by a copy", testCreatedByCopy},
 			{"object created: recorded already", testObjectCreatedRecorded},
 			{"object created: no file's", testObjectCreatedUnknown},
 			{"object created: deleted meanwhile", testObjectCreatedDeleted},

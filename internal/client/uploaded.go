@@ -23,8 +23,8 @@ func (c *Client) ObjectCreated(ctx context.Context, key string) (r records.Recor
 	if err != nil {
 		return records.Record{}, false, failed(key, err)
 	}
-	if r, known = found[key]; !known {
-		return r, false, nil
+	if r, known = found[key]; !known || c.OnlyWriter && r.State() == records.Placeholder && !r.CreatedAt.IsSet() {
+		return r, known, nil
 	}
 	r, err = c.uploaded(ctx, r)
 	return r, true, failed(key, err)

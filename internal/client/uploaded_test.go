@@ -27,6 +27,21 @@ func (f *filestore) created(t testing.TB, id string) records.Record {
 	return r
 }
 
+// What is the placeholder of a copy for sure is left to the copy; of another writer it is one like any other.
+func testCreatedByCopy(t *testing.T, on servers) {
+	f := on.open(t)
+	id := f.raw(t, records.Record{Size: -1})
+	f.put(t, id, content)
+	f.OnlyWriter = true
+	if r := f.created(t, id); r.State() != records.Placeholder {
+		t.Errorf("%+v", r)
+	}
+	f.OnlyWriter = false
+	if r := f.created(t, id); r.State() != records.Temporary {
+		t.Errorf("%+v", r)
+	}
+}
+
 // Whoever uploads through a presigned URL writes the object and nothing else. S3 tells of it.
 func testObjectCreated(t *testing.T, on servers) {
 	f := on.open(t)

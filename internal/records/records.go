@@ -167,6 +167,19 @@ func (r Record) MetaObject() (map[string]json.RawMessage, error) {
 	return object, nil
 }
 
+// MetaJSON returns the metadata to be shown in JSON, nil when there is none. What is no JSON object, and maybe no JSON
+// at all, is shown as the text it is.
+func (r Record) MetaJSON() json.RawMessage {
+	if r.Meta == "" {
+		return nil
+	}
+	if _, err := r.MetaObject(); err != nil {
+		quoted, _ := json.Marshal(r.Meta) // a string can always be marshalled
+		return quoted
+	}
+	return json.RawMessage(r.Meta)
+}
+
 // Malformed names the attributes whose value breaks the contract, in the order of the
 // contract's table; nil for a sound record.
 func (r Record) Malformed() []string {

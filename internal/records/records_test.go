@@ -118,6 +118,17 @@ func TestState(t *testing.T) {
 	}
 }
 
+// Whatever is there can be shown in JSON.
+func TestMetaJSON(t *testing.T) {
+	for meta, want := range map[string]string{
+		"": "", `{"a": 1}`: `{"a": 1}`, "{}": "{}", "[]": `"[]"`, "null": `"null"`, `{"a":`: `"{\"a\":"`, "no\x01json": `"no\u0001json"`,
+	} {
+		if got := (records.Record{Meta: meta}).MetaJSON(); string(got) != want {
+			t.Errorf("%q is shown as %s, want %s", meta, got, want)
+		}
+	}
+}
+
 func TestMetaObject(t *testing.T) {
 	for meta, want := range map[string]map[string]string{
 		"":                              nil,
