@@ -205,7 +205,8 @@ func TestNothingLeaksLocally(t *testing.T) {
 	kept := t.TempDir()
 	store := filepath.Join(t.TempDir(), "store")
 	env := append(os.Environ(), "FILESTORE_LOCAL="+store, "XDG_STATE_HOME="+filepath.Join(kept, "state"),
-		"FILESTORE_AUDIT="+filepath.Join(kept, "audit.jsonl"), "GOTRACEBACK=all", "GODEBUG=http2debug=2")
+		"FILESTORE_AUDIT="+filepath.Join(kept, "audit.jsonl"), "GOTRACEBACK=all", "GODEBUG=http2debug=2",
+		"GORACE=atexit_sleep_ms=0")
 	command := func(args ...string) (*exec.Cmd, *watched, *watched) {
 		cmd := exec.CommandContext(t.Context(), program, args...)
 		stdout, stderr := &watched{w: io.Discard}, &watched{w: io.Discard}

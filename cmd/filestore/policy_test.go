@@ -34,30 +34,43 @@ import (
 	"github.com/designfultech/filestore/internal/testserver"
 )
 
-// roleRuns run the commands of each role, with what makes them call all that they can call.
-// Administrators do what all others do, and more.
-func roleRuns() map[policy.Role][]func(*testing.T, *site) {
-	return map[policy.Role][]func(*testing.T, *site){
-		policy.Uploader:      {upload},
-		policy.Reader:        {read},
-		policy.Sweeper:       {sweep},
-		policy.API:           {serveAPI},
-		policy.Notifications: {beNotified},
-		policy.Admin:         {upload, read, sweep, administer},
+// roleRun runs commands, with what makes them call all that they can call.
+type roleRun struct {
+	name string
+	do   func(*testing.T, *site)
+}
+
+// roleRuns run the commands of each role. Administrators do what all others do, and more.
+func roleRuns() map[policy.Role][]roleRun {
+	uploads, reads, sweeps := roleRun{"upload", upload}, roleRun{"read", read}, roleRun{"sweep", sweep}
+	return map[policy.Role][]roleRun{
+		policy.Uploader:      {uploads},
+		policy.Reader:        {reads},
+		policy.Sweeper:       {sweeps},
+		policy.API:           {{"serve", serveAPI}},
+		policy.Notifications: {{"lambda", beNotified}},
+		policy.Admin:         {uploads, reads, sweeps, {"administer", administer}},
 	}
 }
 
 // TestPolicies records the requests that the commands of each role make. The policy of the role
 // must allow them all, and nothing that none of them needs.
 func TestPolicies(t *testing.T) {
+	if testing.Short() {
+		t.Skip("every command, twice: nothing that is shared by goroutines")
+	}
 	s3Server, table := testserver.Versitygw(t), testserver.Dynalite(t)
+	calls := make(map[string][]call) // of the runs so far: they do the same for every role
 	for _, role := range policy.Roles() {
 		t.Run(string(role), func(t *testing.T) {
 			var recorded []call
 			for _, run := range roleRuns()[role] {
-				s := newSite(t, s3Server, table)
-				run(t, s)
-				recorded = append(recorded, s.calls(t)...)
+				if calls[run.name] == nil {
+					s := newSite(t, s3Server, table)
+					run.do(t, s)
+					calls[run.name] = s.calls(t)
+				}
+				recorded = append(recorded, calls[run.name]...)
 			}
 			scope := policy.Scope{
 				Partition: "aws", Region: "eu-central-1", Account: "123456789012", Bucket: "my-files", Table: "Files",
@@ -98,13 +111,16 @@ func TestPolicies(t *testing.T) {
 // TestPoliciesAreEnough runs the commands of each role on a server that knows IAM, with
 // credentials that are allowed what the policy says of S3 and nothing else.
 func TestPoliciesAreEnough(t *testing.T) {
+	if testing.Short() {
+		t.Skip("what TestPolicies runs, on another server")
+	}
 	s3Server, table := testserver.MinIO(t), testserver.Dynalite(t)
 	for _, role := range policy.Roles() {
 		t.Run(string(role), func(t *testing.T) {
 			for _, run := range roleRuns()[role] {
 				s := newSite(t, s3Server, table)
 				s.restrictTo(t, role)
-				run(t, s)
+				run.do(t, s)
 			}
 		})
 	}
@@ -324,9 +340,7 @@ func newSite(t *testing.T, server testserver.S3, dynamoDB string) *site {
 	if _, err := s.api.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &s.bucket}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := dynamo.New(s.dynamoAPI, s.table).EnsureTable(t.Context(), false); err != nil {
-		t.Fatal(err)
-	}
+	testserver.MakeTable(t, s.dynamoAPI, dynamo.Schema(s.table))
 	s.env = map[string]string{
 		"AWS_ENDPOINT_URL_S3": s.s3.Start(t), "AWS_ENDPOINT_URL_DYNAMODB": s.dynamoDB.Start(t),
 		"AWS_ACCESS_KEY_ID": server.AccessKey, "AWS_SECRET_ACCESS_KEY": server.SecretKey, "AWS_REGION": server.Region,

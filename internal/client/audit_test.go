@@ -184,10 +184,8 @@ func testAuditFails(t *testing.T, on servers) {
 		f := on.open(t)
 		audit := audited(t, f)
 		audit.refuse = full
-		var ids []string
-		for range 251 { // one more than are marked together
-			ids = append(ids, f.placeholder(t, 0))
-		}
+		// One more than are marked together.
+		ids := f.many(t, 251, func(int) records.Record { return records.Record{CreatedAt: f.stamp(0), Size: -1} })
 		for _, id := range []string{ids[0], ids[250]} {
 			f.put(t, id, content)
 		}

@@ -68,12 +68,10 @@ func testDelete(t *testing.T, on servers) {
 
 	t.Run("many", func(t *testing.T) {
 		f := on.open(t)
-		var ids []string
-		for i := range 520 { // two requests and a rest
-			ids = append(ids, f.placeholder(t, 0))
-			if i%100 == 0 {
-				f.put(t, ids[i], content)
-			}
+		// Two requests and a rest.
+		ids := f.many(t, 520, func(int) records.Record { return records.Record{CreatedAt: f.stamp(0), Size: -1} })
+		for i := 0; i < len(ids); i += 100 {
+			f.put(t, ids[i], content)
 		}
 		order, errs := errorsOf(slices.Collect(f.Delete(t.Context(), ids)))
 		if !slices.Equal(order, ids) {

@@ -52,14 +52,12 @@ func (on servers) withIndex() servers {
 	return on
 }
 
-// onEveryStore runs test on each kind of record store and each S3 server.
+// onEveryStore runs test on each kind of record store and on each S3 server, but not on each pair of them: the two know
+// nothing of each other.
 func onEveryStore(t *testing.T, test func(t *testing.T, on servers)) {
-	if !testing.Short() { // the third has most under way at the same time
+	if !testing.Short() { // the other one has more under way at the same time
 		t.Run("sqlite and versitygw", func(t *testing.T) {
 			test(t, servers{s3: testserver.Versitygw(t)})
-		})
-		t.Run("dynalite and versitygw", func(t *testing.T) {
-			test(t, servers{s3: testserver.Versitygw(t), dynamoDB: testserver.Dynalite(t)})
 		})
 	}
 	t.Run("dynalite and minio", func(t *testing.T) {
@@ -207,7 +205,7 @@ func (f *filestore) openDynamoDB(t testing.TB) {
 	t.Helper()
 	f.tableName = "files-" + client.NewID()
 	f.dynamoAPI = testserver.DynamoDB(f.dynamoDB)
-	createTable(t, f.dynamoAPI, f.tableName)
+	testserver.MakeTable(t, f.dynamoAPI, dynamo.Schema(f.tableName))
 	f.table = dynamo.New(f.dynamoAPI, f.tableName)
 	f.dynamoFaults = faultproxy.New(f.dynamoDB)
 	f.Records = dynamo.New(testserver.DynamoDB(f.dynamoFaults.Start(t), func(o *dynamodb.Options) {
@@ -234,31 +232,7 @@ func (f *filestore) createIndex(t testing.TB) {
 	if err := gone.Wait(t.Context(), &dynamodb.DescribeTableInput{TableName: &f.tableName}, time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	makeTable(t, f.dynamoAPI, dynamo.IndexedSchema(f.tableName))
-}
-
-// createTable makes a table and waits until it can be used: with dynalite some milliseconds,
-// where EnsureTable, made for AWS, looks five times a second.
-func createTable(t testing.TB, api *dynamodb.Client, name string) {
-	t.Helper()
-	makeTable(t, api, &dynamodb.CreateTableInput{
-		TableName: &name, BillingMode: dynamotypes.BillingModePayPerRequest,
-		AttributeDefinitions: []dynamotypes.AttributeDefinition{{AttributeName: aws.String("id"), AttributeType: dynamotypes.ScalarAttributeTypeS}},
-		KeySchema:            []dynamotypes.KeySchemaElement{{AttributeName: aws.String("id"), KeyType: dynamotypes.KeyTypeHash}},
-	})
-}
-
-func makeTable(t testing.TB, api *dynamodb.Client, schema *dynamodb.CreateTableInput) {
-	t.Helper()
-	if _, err := api.CreateTable(t.Context(), schema); err != nil {
-		t.Fatal(err)
-	}
-	waiter := dynamodb.NewTableExistsWaiter(api, func(o *dynamodb.TableExistsWaiterOptions) {
-		o.MinDelay, o.MaxDelay = time.Millisecond, 10*time.Millisecond
-	})
-	if err := waiter.Wait(t.Context(), &dynamodb.DescribeTableInput{TableName: schema.TableName}, time.Minute); err != nil {
-		t.Fatal(err)
-	}
+	testserver.MakeTable(t, f.dynamoAPI, dynamo.IndexedSchema(f.tableName))
 }
 
 // newID remembers the ids: MinIO lists multipart uploads only by their exact key.
@@ -374,16 +348,8 @@ func (f *failingTable) Discard(ctx context.Context, id string) error {
 // ID gets a new one.
 func (f *filestore) raw(t testing.TB, r records.Record) string {
 	t.Helper()
-	if r.ID == "" {
-		r.ID = client.NewID()
-	}
+	r = filledIn(r)
 	f.used(r.ID)
-	if r.Name == "" {
-		r.Name = "raw.txt"
-	}
-	if r.UploadedAt.IsSet() && r.Type == "" {
-		r.Type = "text/plain"
-	}
 	if f.database == "" {
 		item := recordstest.Item(r)
 		if f.indexed {
@@ -396,6 +362,49 @@ func (f *filestore) raw(t testing.TB, r records.Record) string {
 	}
 	f.insert(t, []records.Record{r})
 	return r.ID
+}
+
+// filledIn is r with what every record has.
+func filledIn(r records.Record) records.Record {
+	if r.ID == "" {
+		r.ID = client.NewID()
+	}
+	if r.Name == "" {
+		r.Name = "raw.txt"
+	}
+	if r.UploadedAt.IsSet() && r.Type == "" {
+		r.Type = "text/plain"
+	}
+	return r
+}
+
+// many puts n records into the table, as raw does, but in few requests, and returns their ids. Multipart uploads of theirs
+// are not looked for afterwards.
+func (f *filestore) many(t testing.TB, n int, record func(i int) records.Record) []string {
+	t.Helper()
+	rs, ids := make([]records.Record, n), make([]string, n)
+	for i := range rs {
+		rs[i] = filledIn(record(i))
+		ids[i] = rs[i].ID
+	}
+	f.fill(t, rs)
+	return ids
+}
+
+// fill puts records into the table, past the client.
+func (f *filestore) fill(t testing.TB, rs []records.Record) {
+	t.Helper()
+	if f.database != "" {
+		f.insert(t, rs)
+		return
+	}
+	recordstest.Fill(t, f.dynamoAPI, f.tableName, len(rs), func(i int) map[string]dynamotypes.AttributeValue {
+		item := recordstest.Item(rs[i])
+		if f.indexed {
+			recordstest.Mark(item, rs[i])
+		}
+		return item
+	})
 }
 
 // insert puts records into the SQLite database past the table, in one transaction.

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
@@ -22,7 +21,6 @@ import (
 	"github.com/designfultech/filestore/internal/client"
 	"github.com/designfultech/filestore/internal/faultproxy"
 	"github.com/designfultech/filestore/internal/records"
-	"github.com/designfultech/filestore/internal/records/recordstest"
 	"github.com/designfultech/filestore/internal/transfer"
 )
 
@@ -50,6 +48,9 @@ func TestDerivedID(t *testing.T) {
 
 // No character is likelier than another, at any place. The sample is always the same.
 func TestDerivedIDsAreUniform(t *testing.T) {
+	if testing.Short() {
+		t.Skip("180,000 hashes by one goroutine")
+	}
 	const ids = 180_000
 	var counts [16][256]int
 	seen := make(map[string]bool, ids)
@@ -561,7 +562,7 @@ func testIdempotentRenew(t *testing.T, on servers) {
 		for generation := range 1100 {
 			all = append(all, records.Record{ID: client.DerivedID(key, generation), UploadedAt: now, DeletedAt: now, Size: 1})
 		}
-		f.insertAll(t, all)
+		f.fill(t, all)
 		_, err := f.renew(t.Context(), tempFile(t, []byte(content)))
 		wantReason(t, err, client.Failed)
 		if err == nil || !strings.Contains(err.Error(), "more than 1000 times") {
@@ -642,18 +643,6 @@ func testIdempotentRenew(t *testing.T, on servers) {
 			}
 			id = r.ID
 		}
-	})
-}
-
-// insertAll puts many records into the table as they are.
-func (f *filestore) insertAll(t testing.TB, all []records.Record) {
-	t.Helper()
-	if f.database != "" {
-		f.insert(t, all)
-		return
-	}
-	recordstest.Fill(t, f.dynamoAPI, f.tableName, len(all), func(i int) map[string]types.AttributeValue {
-		return recordstest.Item(all[i])
 	})
 }
 

@@ -78,17 +78,14 @@ func testInfoVisibility(t *testing.T, on servers) {
 
 func testInfoOrder(t *testing.T, on servers) {
 	f := on.open(t)
-	var ids []string
-	unknown := make(map[string]bool)
 	now := f.stamp(0)
-	for i := range 250 {
-		if i%7 == 3 {
-			id := client.NewID()
-			unknown[id] = true
-			ids = append(ids, id)
-			continue
-		}
-		ids = append(ids, f.raw(t, records.Record{Name: fmt.Sprint(i), UploadedAt: now, StoredAt: now, Size: int64(i)}))
+	ids := f.many(t, 250, func(i int) records.Record {
+		return records.Record{Name: fmt.Sprint(i), UploadedAt: now, StoredAt: now, Size: int64(i)}
+	})
+	unknown := make(map[string]bool)
+	for i := 3; i < len(ids); i += 7 {
+		ids[i] = client.NewID()
+		unknown[ids[i]] = true
 	}
 	asked := slices.Concat(ids[:100], []string{"no id", "no id"}, ids[50:], ids)
 	want := slices.Concat(ids[:100], []string{"no id"}, ids[100:])
@@ -315,7 +312,7 @@ func testInfoChecksums(t *testing.T, on servers) {
 			ids[i] = client.NewID()
 			all[i] = records.Record{ID: ids[i], Name: fmt.Sprint(i), UploadedAt: f.stamp(0), StoredAt: f.stamp(0), Size: 1}
 		}
-		f.insertAll(t, all)
+		f.fill(t, all)
 		var got []string
 		for r := range f.Info(t.Context(), ids, client.InfoOptions{Checksum: true}) {
 			wantReason(t, r.Err, client.NotFound)

@@ -62,6 +62,9 @@ func tool(t *testing.T, name string) string {
 
 // What was uploaded here, others accept, with the checksum that S3 holds compared.
 func testOthersDownload(t *testing.T, on servers) {
+	if testing.Short() {
+		t.Skip("the work is done by others")
+	}
 	for how, data := range map[string][]byte{"whole": randomBytes(100_000), "in parts": randomBytes(11 * mib)} {
 		f := on.open(t)
 		r, err := f.Upload(t.Context(), client.UploadRequest{Name: "a.bin", File: tempFile(t, data)})
@@ -102,6 +105,9 @@ func testOthersDownload(t *testing.T, on servers) {
 // What others upload under a record's id becomes a file: it can be stored and downloaded, and is
 // verified by what S3 holds of it.
 func testOthersUpload(t *testing.T, on servers) {
+	if testing.Short() {
+		t.Skip("the work is done by others")
+	}
 	small, large := randomBytes(100_000), randomBytes(11*mib)
 	type upload func(t *testing.T, f *filestore, id string, data []byte) error
 	// S3 and versitygw compute a CRC-64/NVME of what comes without a checksum, MinIO does not. Then

@@ -15,14 +15,12 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/designfultech/filestore/internal/client"
 	"github.com/designfultech/filestore/internal/records"
 	"github.com/designfultech/filestore/internal/records/dynamo"
-	"github.com/designfultech/filestore/internal/records/recordstest"
 	"github.com/designfultech/filestore/internal/testserver"
 )
 
@@ -180,22 +178,6 @@ func fillDue(b *testing.B, f *filestore, n int) {
 	if err := group.Wait(); err != nil {
 		b.Fatal(err)
 	}
-}
-
-// fill puts records into the table, past the client.
-func (f *filestore) fill(t testing.TB, rs []records.Record) {
-	t.Helper()
-	if f.dynamoDB == "" {
-		f.insert(t, rs)
-		return
-	}
-	recordstest.Fill(t, f.dynamoAPI, f.tableName, len(rs), func(i int) map[string]types.AttributeValue {
-		item := recordstest.Item(rs[i])
-		if f.indexed {
-			recordstest.Mark(item, rs[i])
-		}
-		return item
-	})
 }
 
 // scaleID is an id of 16 characters; those that follow each other are far apart, as ids are.

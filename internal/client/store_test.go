@@ -51,11 +51,8 @@ func testStore(t *testing.T, on servers) {
 
 	t.Run("many at once", func(t *testing.T) {
 		f := on.open(t)
-		var ids []string
-		for range 250 {
-			now := f.stamp(0)
-			ids = append(ids, f.raw(t, records.Record{CreatedAt: now, UploadedAt: now, Size: 1}))
-		}
+		now := f.stamp(0)
+		ids := f.many(t, 250, func(int) records.Record { return records.Record{CreatedAt: now, UploadedAt: now, Size: 1} })
 		var done []string
 		for r := range f.Store(t.Context(), ids) {
 			if r.Err != nil {

@@ -941,6 +941,9 @@ func openBucketOf(t testing.TB, n int) (*filestore, *bucketOf) {
 
 // Of a large filestore no more is in memory than of a small one.
 func TestVerifyIsFlat(t *testing.T) {
+	if testing.Short() {
+		t.Skip("240,000 records, to see how the heap grows")
+	}
 	heap := func() int64 {
 		runtime.GC()
 		var m runtime.MemStats

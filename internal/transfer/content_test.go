@@ -88,67 +88,63 @@ func TestContentOfChangingFile(t *testing.T) {
 
 // Only the content that is wanted gets into the bucket, also where neither the size nor the time of
 // the file tells that it holds another.
-func TestUploadContent(t *testing.T) {
-	servers(t, func(t *testing.T, s testserver.S3) {
-		for _, n := range []int{100, mib, 11 * mib} {
-			a := newClient(s, s.Endpoint)
-			e := a.engine()
-			data := randomBytes(n)
-			content, err := e.ContentOf(t.Context(), tempFile(t, data))
-			if err != nil {
-				t.Fatal(err)
-			}
-			other := slices.Clone(data)
-			other[n/2] ^= 1
-			for _, wrong := range [][]byte{other, data[:n-1], append(slices.Clone(data), 0)} {
-				_, err := e.UploadContent(t.Context(), key, "text/plain", tempFile(t, wrong), content, nil)
-				upload, ok := errors.AsType[*transfer.UploadError](err)
-				if !errors.Is(err, transfer.ErrChanged) || !ok || upload.Outcome != transfer.NotWritten {
-					t.Errorf("%d bytes for %s: %v", len(wrong), content, err)
-				}
-				a.empty(t)
-			}
-			object, err := e.UploadContent(t.Context(), key, "text/plain", tempFile(t, data), content, nil)
-			if err != nil || object.Size != int64(n) || object.Verified != "CRC64NVME" || !bytes.Equal(a.content(t), data) {
-				t.Errorf("%d bytes: %+v, %v", n, object, err)
-			}
-			a.remove(t)
+func testUploadContent(t *testing.T, s testserver.S3) {
+	for _, n := range []int{100, mib, 11 * mib} {
+		a := newClient(s, s.Endpoint)
+		e := a.engine()
+		data := randomBytes(n)
+		content, err := e.ContentOf(t.Context(), tempFile(t, data))
+		if err != nil {
+			t.Fatal(err)
 		}
-	})
+		other := slices.Clone(data)
+		other[n/2] ^= 1
+		for _, wrong := range [][]byte{other, data[:n-1], append(slices.Clone(data), 0)} {
+			_, err := e.UploadContent(t.Context(), key, "text/plain", tempFile(t, wrong), content, nil)
+			upload, ok := errors.AsType[*transfer.UploadError](err)
+			if !errors.Is(err, transfer.ErrChanged) || !ok || upload.Outcome != transfer.NotWritten {
+				t.Errorf("%d bytes for %s: %v", len(wrong), content, err)
+			}
+			a.empty(t)
+		}
+		object, err := e.UploadContent(t.Context(), key, "text/plain", tempFile(t, data), content, nil)
+		if err != nil || object.Size != int64(n) || object.Verified != "CRC64NVME" || !bytes.Equal(a.content(t), data) {
+			t.Errorf("%d bytes: %+v, %v", n, object, err)
+		}
+		a.remove(t)
+	}
 }
 
 // The same for a server that knows no CRC-64/NVME.
-func TestUploadContentWithCRC32(t *testing.T) {
-	servers(t, func(t *testing.T, s testserver.S3) {
-		for _, n := range []int{100, 11 * mib} {
-			a := newClient(s, s.Endpoint)
-			e := api{s3.New(a.Options(), func(o *s3.Options) {
-				through := o.HTTPClient
-				o.HTTPClient = doer(func(r *http.Request) (*http.Response, error) {
-					if r.Header.Get("X-Amz-Checksum-Crc64nvme") != "" || r.Header.Get("X-Amz-Checksum-Algorithm") == "CRC64NVME" {
-						return refusal(r), nil
-					}
-					return through.Do(r)
-				})
-			})}.engine()
-			data := randomBytes(n)
-			content, err := e.ContentOf(t.Context(), tempFile(t, data))
-			if err != nil {
-				t.Fatal(err)
-			}
-			other := slices.Clone(data)
-			other[n/2] ^= 1
-			if _, err := e.UploadContent(t.Context(), key, "text/plain", tempFile(t, other), content, nil); !errors.Is(err, transfer.ErrChanged) {
-				t.Errorf("%d other bytes: %v", n, err)
-			}
-			a.empty(t)
-			object, err := e.UploadContent(t.Context(), key, "text/plain", tempFile(t, data), content, nil)
-			if err != nil || object.Verified != "CRC32" || !bytes.Equal(a.content(t), data) {
-				t.Errorf("%d bytes: %+v, %v", n, object, err)
-			}
-			a.remove(t)
+func testUploadContentWithCRC32(t *testing.T, s testserver.S3) {
+	for _, n := range []int{100, 11 * mib} {
+		a := newClient(s, s.Endpoint)
+		e := api{s3.New(a.Options(), func(o *s3.Options) {
+			through := o.HTTPClient
+			o.HTTPClient = doer(func(r *http.Request) (*http.Response, error) {
+				if r.Header.Get("X-Amz-Checksum-Crc64nvme") != "" || r.Header.Get("X-Amz-Checksum-Algorithm") == "CRC64NVME" {
+					return refusal(r), nil
+				}
+				return through.Do(r)
+			})
+		})}.engine()
+		data := randomBytes(n)
+		content, err := e.ContentOf(t.Context(), tempFile(t, data))
+		if err != nil {
+			t.Fatal(err)
 		}
-	})
+		other := slices.Clone(data)
+		other[n/2] ^= 1
+		if _, err := e.UploadContent(t.Context(), key, "text/plain", tempFile(t, other), content, nil); !errors.Is(err, transfer.ErrChanged) {
+			t.Errorf("%d other bytes: %v", n, err)
+		}
+		a.empty(t)
+		object, err := e.UploadContent(t.Context(), key, "text/plain", tempFile(t, data), content, nil)
+		if err != nil || object.Verified != "CRC32" || !bytes.Equal(a.content(t), data) {
+			t.Errorf("%d bytes: %+v, %v", n, object, err)
+		}
+		a.remove(t)
+	}
 }
 
 type doer func(*http.Request) (*http.Response, error)
@@ -164,117 +160,113 @@ func refusal(r *http.Request) *http.Response {
 }
 
 // Others may be uploading to the same key: what they have begun is not aborted, whatever fails.
-func TestUploadContentLeavesOthers(t *testing.T) {
+func testUploadContentLeavesOthers(t *testing.T, s testserver.S3) {
 	complete := faultproxy.On(http.MethodPost, "uploadId")
 	create := faultproxy.On(http.MethodPost, "uploads")
 	part := faultproxy.On(http.MethodPut, "partNumber")
-	servers(t, func(t *testing.T, s testserver.S3) {
-		for _, test := range []struct {
-			name  string
-			match faultproxy.Match
-			fault faultproxy.Fault
-			left  int // what it may leave of its own
-		}{
-			{"a part is refused", part, faultproxy.SlowDown(), 0},
-			{"completing fails", complete, faultproxy.ErrorIn200("InternalError"), 0},
-			{"it is begun, and the answers are lost", create, faultproxy.CutDownload(0), 3},
-		} {
-			t.Run(test.name, func(t *testing.T) {
-				a := newClient(s, s.Endpoint)
-				theirs, err := a.CreateMultipartUpload(t.Context(), &s3.CreateMultipartUploadInput{Bucket: aws.String(bucket), Key: aws.String(key)})
+	for _, test := range []struct {
+		name  string
+		match faultproxy.Match
+		fault faultproxy.Fault
+		left  int // what it may leave of its own
+	}{
+		{"a part is refused", part, faultproxy.SlowDown(), 0},
+		{"completing fails", complete, faultproxy.ErrorIn200("InternalError"), 0},
+		{"it is begun, and the answers are lost", create, faultproxy.CutDownload(0), 3},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a := newClient(s, s.Endpoint)
+			theirs, err := a.CreateMultipartUpload(t.Context(), &s3.CreateMultipartUploadInput{Bucket: aws.String(bucket), Key: aws.String(key)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			proxy := faultproxy.New(s.Endpoint)
+			proxy.Inject(test.match, faultproxy.Always(), test.fault)
+			e := newClient(s, proxy.Start(t)).engine()
+			source := tempFile(t, randomBytes(11*mib))
+			content, err := e.ContentOf(t.Context(), source)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = e.UploadContent(t.Context(), key, "text/plain", source, content, nil)
+			upload, ok := errors.AsType[*transfer.UploadError](err)
+			if !ok || (upload.Leftover != nil) != (test.left > 0) {
+				t.Errorf("error %v", err)
+			}
+			out, err := a.ListMultipartUploads(t.Context(), &s3.ListMultipartUploadsInput{Bucket: aws.String(bucket), Prefix: aws.String(key)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			found := false
+			for _, u := range out.Uploads {
+				found = found || aws.ToString(u.UploadId) == aws.ToString(theirs.UploadId)
+				_, err := a.AbortMultipartUpload(t.Context(), &s3.AbortMultipartUploadInput{Bucket: aws.String(bucket), Key: aws.String(key), UploadId: u.UploadId})
 				if err != nil {
-					t.Fatal(err)
+					t.Error(err)
 				}
-				proxy := faultproxy.New(s.Endpoint)
-				proxy.Inject(test.match, faultproxy.Always(), test.fault)
-				e := newClient(s, proxy.Start(t)).engine()
-				source := tempFile(t, randomBytes(11*mib))
-				content, err := e.ContentOf(t.Context(), source)
-				if err != nil {
-					t.Fatal(err)
-				}
-				_, err = e.UploadContent(t.Context(), key, "text/plain", source, content, nil)
-				upload, ok := errors.AsType[*transfer.UploadError](err)
-				if !ok || (upload.Leftover != nil) != (test.left > 0) {
-					t.Errorf("error %v", err)
-				}
-				out, err := a.ListMultipartUploads(t.Context(), &s3.ListMultipartUploadsInput{Bucket: aws.String(bucket), Prefix: aws.String(key)})
-				if err != nil {
-					t.Fatal(err)
-				}
-				found := false
-				for _, u := range out.Uploads {
-					found = found || aws.ToString(u.UploadId) == aws.ToString(theirs.UploadId)
-					_, err := a.AbortMultipartUpload(t.Context(), &s3.AbortMultipartUploadInput{Bucket: aws.String(bucket), Key: aws.String(key), UploadId: u.UploadId})
-					if err != nil {
-						t.Error(err)
-					}
-				}
-				if !found || len(out.Uploads) > 1+test.left {
-					t.Errorf("%d multipart uploads are left, that of somebody else among them: %t", len(out.Uploads), found)
-				}
-				if test.left == 0 {
-					a.empty(t)
-				}
-			})
-		}
-	})
+			}
+			if !found || len(out.Uploads) > 1+test.left {
+				t.Errorf("%d multipart uploads are left, that of somebody else among them: %t", len(out.Uploads), found)
+			}
+			if test.left == 0 {
+				a.empty(t)
+			}
+		})
+	}
 }
 
 // What S3 holds, by whoever uploaded it.
-func TestHead(t *testing.T) {
-	servers(t, func(t *testing.T, s testserver.S3) {
-		a := newClient(s, s.Endpoint)
-		e := a.engine()
-		data := randomBytes(11 * mib)
-		content, err := e.ContentOf(t.Context(), tempFile(t, data))
-		if err != nil {
-			t.Fatal(err)
-		}
-		put := func(in s3.PutObjectInput) error {
-			in.Bucket, in.Key, in.Body = aws.String(bucket), aws.String(key), bytes.NewReader(data)
-			_, err := a.PutObject(t.Context(), &in)
+func testHead(t *testing.T, s testserver.S3) {
+	a := newClient(s, s.Endpoint)
+	e := a.engine()
+	data := randomBytes(11 * mib)
+	content, err := e.ContentOf(t.Context(), tempFile(t, data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(in s3.PutObjectInput) error {
+		in.Bucket, in.Key, in.Body = aws.String(bucket), aws.String(key), bytes.NewReader(data)
+		_, err := a.PutObject(t.Context(), &in)
+		return err
+	}
+	for _, test := range []struct {
+		name            string
+		upload          func() error
+		algorithm, kind string
+		verified        bool // with one of the content's checksums
+	}{
+		{"ours, in parts", func() error {
+			_, err := e.UploadFile(t.Context(), key, "text/plain", tempFile(t, data), nil)
 			return err
-		}
-		for _, test := range []struct {
-			name            string
-			upload          func() error
-			algorithm, kind string
-			verified        bool // with one of the content's checksums
-		}{
-			{"ours, in parts", func() error {
-				_, err := e.UploadFile(t.Context(), key, "text/plain", tempFile(t, data), nil)
-				return err
-			}, "CRC64NVME", "FULL_OBJECT", true},
-			{"with a SHA-256", func() error {
-				return put(s3.PutObjectInput{ChecksumAlgorithm: "SHA256"})
-			}, "SHA256", "FULL_OBJECT", false},
-			{"with a CRC-32", func() error {
-				return put(s3.PutObjectInput{ChecksumAlgorithm: "CRC32"})
-			}, "CRC32", "FULL_OBJECT", true},
-			{"composite", func() error { return putComposite(t, a, data) }, "CRC32C", "COMPOSITE", false},
-		} {
-			t.Run(test.name, func(t *testing.T) {
-				if err := test.upload(); err != nil {
-					t.Fatal(err)
-				}
-				held, err := e.Head(t.Context(), key)
-				if err != nil || held.Size != int64(len(data)) || held.ETag == "" {
-					t.Fatalf("%+v, %v", held, err)
-				}
-				if len(held.Checksums) != 1 || held.Checksums[0].Algorithm != test.algorithm || held.Checksums[0].Type != test.kind {
-					t.Errorf("%+v", held)
-				}
-				if verified, err := content.Compare(held); err != nil || verified != test.verified {
-					t.Errorf("compared: %t, %v", verified, err)
-				}
-				a.remove(t)
-			})
-		}
-		if _, err := e.Head(t.Context(), key); transfer.StatusOf(err) != http.StatusNotFound {
-			t.Errorf("no object: %v", err)
-		}
-	})
+		}, "CRC64NVME", "FULL_OBJECT", true},
+		{"with a SHA-256", func() error {
+			return put(s3.PutObjectInput{ChecksumAlgorithm: "SHA256"})
+		}, "SHA256", "FULL_OBJECT", false},
+		{"with a CRC-32", func() error {
+			return put(s3.PutObjectInput{ChecksumAlgorithm: "CRC32"})
+		}, "CRC32", "FULL_OBJECT", true},
+		{"composite", func() error { return putComposite(t, a, data) }, "CRC32C", "COMPOSITE", false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if err := test.upload(); err != nil {
+				t.Fatal(err)
+			}
+			held, err := e.Head(t.Context(), key)
+			if err != nil || held.Size != int64(len(data)) || held.ETag == "" {
+				t.Fatalf("%+v, %v", held, err)
+			}
+			if len(held.Checksums) != 1 || held.Checksums[0].Algorithm != test.algorithm || held.Checksums[0].Type != test.kind {
+				t.Errorf("%+v", held)
+			}
+			if verified, err := content.Compare(held); err != nil || verified != test.verified {
+				t.Errorf("compared: %t, %v", verified, err)
+			}
+			a.remove(t)
+		})
+	}
+	if _, err := e.Head(t.Context(), key); transfer.StatusOf(err) != http.StatusNotFound {
+		t.Errorf("no object: %v", err)
+	}
 }
 
 func TestCompare(t *testing.T) {

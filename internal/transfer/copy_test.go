@@ -107,13 +107,14 @@ func TestCopierTakesTurns(t *testing.T) {
 	b := to.start(t)
 	var running sync.WaitGroup
 	engine := newClient(b, b.Endpoint).engine()
+	engine.Concurrency = 1
 	for name, source := range sourcesOf {
 		from := &fakeS3{knows: source.knows}
 		a := from.start(t)
 		up := newClient(a, a.Endpoint).engine()
 		up.PartSize = source.partSize
 		down := newClient(a, a.Endpoint).engine()
-		down.Concurrency, engine.Concurrency = 1, 1
+		down.Concurrency = 1
 		c := transfer.NewCopier(down, engine)
 		for i, size := range []int{10, 3 * mib, 12 * mib, 12 * mib, 12 * mib} {
 			object, data := fmt.Sprintf("%x-%d", name, i), randomBytes(size+i)

@@ -108,7 +108,8 @@ func (f *fakeS3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	operations := map[string]func(http.ResponseWriter, *http.Request){
 		"PutObject": f.putObject, "UploadPart": f.uploadPart, "CreateMultipartUpload": f.create,
 		"CompleteMultipartUpload": f.complete, "AbortMultipartUpload": f.abort, "ListParts": f.listParts,
-		"HeadObject": f.get, "GetObject": f.get, "GetObjectAttributes": f.attributes,
+		"ListMultipartUploads": f.listUploads,
+		"HeadObject":           f.get, "GetObject": f.get, "GetObjectAttributes": f.attributes,
 	}
 	operation := operationOf(r)
 	if f.before != nil {
@@ -140,6 +141,8 @@ func operationOf(r *http.Request) string {
 		return "AbortMultipartUpload"
 	case r.Method == http.MethodGet && has("uploadId"):
 		return "ListParts"
+	case r.Method == http.MethodGet && has("uploads"):
+		return "ListMultipartUploads"
 	case r.Method == http.MethodGet && has("attributes"):
 		return "GetObjectAttributes"
 	case r.Method == http.MethodHead:
@@ -357,6 +360,18 @@ func (f *fakeS3) listParts(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_, _ = io.WriteString(w, "<ListPartsResult></ListPartsResult>")
+}
+
+func (f *fakeS3) listUploads(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, _ = io.WriteString(w, "<ListMultipartUploadsResult>")
+	for id, u := range f.uploads {
+		if key := strings.TrimPrefix(u.key, "/"+bucket+"/"); strings.HasPrefix(key, r.URL.Query().Get("prefix")) {
+			fmt.Fprintf(w, "<Upload><Key>%s</Key><UploadId>%s</UploadId></Upload>", key, id)
+		}
+	}
+	_, _ = io.WriteString(w, "</ListMultipartUploadsResult>")
 }
 
 func (f *fakeS3) get(w http.ResponseWriter, r *http.Request) {

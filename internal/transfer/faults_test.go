@@ -39,27 +39,6 @@ func through(t *testing.T, s testserver.S3, proxy *faultproxy.Proxy) *transfer.E
 	return e
 }
 
-// TestFaults goes on where TestUploadFaults and TestDownloadFaults end: what takes more than one
-// rule of the proxy.
-func TestFaults(t *testing.T) {
-	servers(t, func(t *testing.T, s testserver.S3) {
-		for _, test := range []struct {
-			name string
-			run  func(*testing.T, testserver.S3)
-		}{
-			{"reset at every request", testResetAtEveryRequest},
-			{"file that changes", testFileThatChanges},
-			{"answers of multipart uploads", testAnswersOfMultipartUploads},
-			{"answers of PutObject", testAnswersOfPutObject},
-			{"multipart upload meddled with", testMultipartUploadMeddledWith},
-			{"server restarted", testServerRestarted},
-			{"server gone", testServerGone},
-		} {
-			t.Run(test.name, func(t *testing.T) { test.run(t, s) })
-		}
-	})
-}
-
 // A connection that is reset once, at any request and on either side of it, costs another try and
 // nothing else.
 func testResetAtEveryRequest(t *testing.T, s testserver.S3) {

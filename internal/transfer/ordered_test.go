@@ -26,9 +26,8 @@ import (
 
 // Whatever goes wrong while an object is read in order, what has been written is a beginning of
 // it, and without an error it is all of it.
-func TestOrderedDownloadFaults(t *testing.T) {
+func testOrderedDownloadFaults(t *testing.T, s testserver.S3) {
 	get := faultproxy.On(http.MethodGet)
-	never := make(chan struct{})
 	faults := []struct {
 		name  string
 		times faultproxy.Times
@@ -45,71 +44,65 @@ func TestOrderedDownloadFaults(t *testing.T) {
 		{"cut short", faultproxy.First(3), faultproxy.CutDownload(300_000), nil},
 		{"truncated silently", faultproxy.First(3), faultproxy.TruncateDownload(300_000), nil},
 		{"byte flipped", faultproxy.Nth(3), faultproxy.FlipDownload(300_000), transfer.ErrChecksum},
-		{"hangs before", faultproxy.Nth(2), faultproxy.Hang(faultproxy.Before, never), nil},
-		{"hangs after", faultproxy.Nth(2), faultproxy.Hang(faultproxy.After, never), nil},
 	}
-	servers(t, func(t *testing.T, s testserver.S3) {
-		data := randomBytes(30*mib + 7)
-		if _, err := newClient(s, s.Endpoint).engine().UploadFile(t.Context(), key, "text/plain", tempFile(t, data), nil); err != nil {
-			t.Fatal(err)
-		}
-		for _, f := range faults {
-			t.Run(f.name, func(t *testing.T) {
-				proxy := faultproxy.New(s.Endpoint)
-				rule := proxy.Inject(get, f.times, f.fault)
-				var got bytes.Buffer
-				var moved atomic.Int64
-				a := patience(s, proxy.Start(t), strings.HasPrefix(f.name, "hangs"))
-				object, err := a.engine().Download(t.Context(), key, int64(len(data)), &got, func(n int64) { moved.Add(n) })
-				if rule.Hits() == 0 && f.name != "nothing" {
-					t.Error("the fault was never made")
+	data := randomBytes(30*mib + 7)
+	if _, err := newClient(s, s.Endpoint).engine().UploadFile(t.Context(), key, "text/plain", tempFile(t, data), nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range faults {
+		t.Run(f.name, func(t *testing.T) {
+			proxy := faultproxy.New(s.Endpoint)
+			rule := proxy.Inject(get, f.times, f.fault)
+			var got bytes.Buffer
+			var moved atomic.Int64
+			object, err := newClient(s, proxy.Start(t)).engine().Download(t.Context(), key, int64(len(data)), &got, func(n int64) { moved.Add(n) })
+			if rule.Hits() == 0 && f.name != "nothing" {
+				t.Error("the fault was never made")
+			}
+			if f.want == nil {
+				if err != nil || object.Size != int64(len(data)) || object.Verified != "CRC64NVME" || moved.Load() != object.Size {
+					t.Errorf("%+v, progress %d: %v", object, moved.Load(), err)
 				}
-				if f.want == nil {
-					if err != nil || object.Size != int64(len(data)) || object.Verified != "CRC64NVME" || moved.Load() != object.Size {
-						t.Errorf("%+v, progress %d: %v", object, moved.Load(), err)
-					}
-					if !bytes.Equal(got.Bytes(), data) {
-						t.Error("wrong bytes")
-					}
-					return
+				if !bytes.Equal(got.Bytes(), data) {
+					t.Error("wrong bytes")
 				}
-				if err == nil || !errors.Is(f.want, errAny) && !errors.Is(err, f.want) {
-					t.Errorf("error %v, want %v", err, f.want)
-				}
-				if !errors.Is(err, transfer.ErrChecksum) && !bytes.HasPrefix(data, got.Bytes()) {
-					t.Error("what was written is no beginning of the object")
-				}
-			})
-		}
-	})
+				return
+			}
+			if err == nil || !errors.Is(f.want, errAny) && !errors.Is(err, f.want) {
+				t.Errorf("error %v, want %v", err, f.want)
+			}
+			if !errors.Is(err, transfer.ErrChecksum) && !bytes.HasPrefix(data, got.Bytes()) {
+				t.Error("what was written is no beginning of the object")
+			}
+		})
+	}
 }
 
 // All ranges are of one version: an object that is replaced in the middle is no mixture of two.
 func TestOrderedDownloadOfReplacedObject(t *testing.T) {
-	servers(t, func(t *testing.T, s testserver.S3) {
-		direct := newClient(s, s.Endpoint).engine()
-		data := randomBytes(72 * mib)
-		if _, err := direct.UploadFile(t.Context(), key, "text/plain", tempFile(t, data), nil); err != nil {
-			t.Fatal(err)
-		}
-		var got bytes.Buffer
-		w := writerFunc(func(p []byte) (int, error) {
-			// More than is read ahead is still to come.
-			if got.Len() == 0 {
-				if _, err := direct.UploadFile(t.Context(), key, "text/plain", tempFile(t, bytes.Repeat([]byte("x"), 72*mib)), nil); err != nil {
-					t.Error(err)
-				}
+	s := (&fakeS3{knows: []string{"CRC64NVME"}}).start(t)
+	direct := newClient(s, s.Endpoint).engine()
+	data := randomBytes(72 * mib)
+	if _, err := direct.UploadFile(t.Context(), key, "text/plain", tempFile(t, data), nil); err != nil {
+		t.Fatal(err)
+	}
+	var got bytes.Buffer
+	w := writerFunc(func(p []byte) (int, error) {
+		// More than is read ahead is still to come.
+		if got.Len() == 0 {
+			if _, err := direct.UploadFile(t.Context(), key, "text/plain", tempFile(t, bytes.Repeat([]byte("x"), 72*mib)), nil); err != nil {
+				t.Error(err)
 			}
-			return got.Write(p)
-		})
-		_, err := direct.Download(t.Context(), key, 72*mib, w, nil)
-		if !errors.Is(err, transfer.ErrChanged) {
-			t.Errorf("error %v, want %v", err, transfer.ErrChanged)
 		}
-		if !bytes.HasPrefix(data, got.Bytes()) {
-			t.Error("what was written is no beginning of the object")
-		}
+		return got.Write(p)
 	})
+	_, err := direct.Download(t.Context(), key, 72*mib, w, nil)
+	if !errors.Is(err, transfer.ErrChanged) {
+		t.Errorf("error %v, want %v", err, transfer.ErrChanged)
+	}
+	if !bytes.HasPrefix(data, got.Bytes()) {
+		t.Error("what was written is no beginning of the object")
+	}
 }
 
 // zeros is an S3 server with one object, of zeros, under every key.

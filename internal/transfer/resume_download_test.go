@@ -127,121 +127,109 @@ func (b *begun) goOn(t *testing.T, s testserver.S3, proxy *faultproxy.Proxy) (a 
 }
 
 // What is there is not asked for again.
-func TestDownloadRest(t *testing.T) {
-	servers(t, func(t *testing.T, s testserver.S3) {
-		b := begin(t, s)
-		before := slices.Clone(b.there)
-		a, kept := b.goOn(t, s, faultproxy.New(s.Endpoint))
-		var size int64
-		for _, x := range before {
-			size += x.To - x.From
-			if a.overlaps(x) {
-				t.Errorf("%+v was there, and asked for again", x)
-			}
+func testDownloadRest(t *testing.T, s testserver.S3) {
+	b := begin(t, s)
+	before := slices.Clone(b.there)
+	a, kept := b.goOn(t, s, faultproxy.New(s.Endpoint))
+	var size int64
+	for _, x := range before {
+		size += x.To - x.From
+		if a.overlaps(x) {
+			t.Errorf("%+v was there, and asked for again", x)
 		}
-		if kept != size || a.bytes() != int64(len(b.data))-size {
-			t.Errorf("%d of %d bytes were kept, and %d asked for", kept, size, a.bytes())
-		}
-		// Now everything is there.
-		if a, kept := b.goOn(t, s, faultproxy.New(s.Endpoint)); kept != int64(len(b.data)) || len(a.ranges) != 0 {
-			t.Errorf("%d bytes were kept, and %+v asked for", kept, a.ranges)
-		}
-	})
+	}
+	if kept != size || a.bytes() != int64(len(b.data))-size {
+		t.Errorf("%d of %d bytes were kept, and %d asked for", kept, size, a.bytes())
+	}
+	// Now everything is there.
+	if a, kept := b.goOn(t, s, faultproxy.New(s.Endpoint)); kept != int64(len(b.data)) || len(a.ranges) != 0 {
+		t.Errorf("%d bytes were kept, and %+v asked for", kept, a.ranges)
+	}
 }
 
 // A body that breaks off in the second try is continued like any other.
-func TestDownloadRestBreaksOff(t *testing.T) {
-	servers(t, func(t *testing.T, s testserver.S3) {
-		b := begin(t, s)
-		proxy := faultproxy.New(s.Endpoint)
-		rule := proxy.Inject(faultproxy.On(http.MethodGet), faultproxy.First(3), faultproxy.ResetDownload(mib))
-		b.goOn(t, s, proxy)
-		if rule.Hits() == 0 {
-			t.Error("the fault was never made")
-		}
-	})
+func testDownloadRestBreaksOff(t *testing.T, s testserver.S3) {
+	b := begin(t, s)
+	proxy := faultproxy.New(s.Endpoint)
+	rule := proxy.Inject(faultproxy.On(http.MethodGet), faultproxy.First(3), faultproxy.ResetDownload(mib))
+	b.goOn(t, s, proxy)
+	if rule.Hits() == 0 {
+		t.Error("the fault was never made")
+	}
 }
 
 // What the disk has changed meanwhile is found and fetched again, and nothing else is.
-func TestDownloadRestOfDamagedFile(t *testing.T) {
-	servers(t, func(t *testing.T, s testserver.S3) {
-		b := begin(t, s)
-		before := slices.Clone(b.there)
-		damaged := before[0]
-		at := (damaged.From + damaged.To) / 2
-		if _, err := b.file.WriteAt([]byte{b.data[at] ^ 0x10}, at); err != nil {
-			t.Fatal(err)
+func testDownloadRestOfDamagedFile(t *testing.T, s testserver.S3) {
+	b := begin(t, s)
+	before := slices.Clone(b.there)
+	damaged := before[0]
+	at := (damaged.From + damaged.To) / 2
+	if _, err := b.file.WriteAt([]byte{b.data[at] ^ 0x10}, at); err != nil {
+		t.Fatal(err)
+	}
+	a, _ := b.goOn(t, s, faultproxy.New(s.Endpoint))
+	for _, x := range before {
+		if a.overlaps(x) != (x == damaged) {
+			t.Errorf("%+v: asked for %t, damaged %t", x, a.overlaps(x), x == damaged)
 		}
-		a, _ := b.goOn(t, s, faultproxy.New(s.Endpoint))
-		for _, x := range before {
-			if a.overlaps(x) != (x == damaged) {
-				t.Errorf("%+v: asked for %t, damaged %t", x, a.overlaps(x), x == damaged)
-			}
-		}
-		// The damaged piece is recorded twice now, in pieces that may be others. Both fit.
-		if a, _ := b.goOn(t, s, faultproxy.New(s.Endpoint)); len(a.ranges) != 0 {
-			t.Errorf("%+v was asked for again", a.ranges)
-		}
-		// Of a file that became shorter the end is fetched.
-		if err := b.file.Truncate(20 * mib); err != nil {
-			t.Fatal(err)
-		}
-		if a, _ := b.goOn(t, s, faultproxy.New(s.Endpoint)); a.bytes() < 10*mib+7 || a.bytes() > 14*mib+7 {
-			t.Errorf("%d bytes were asked for", a.bytes())
-		}
-	})
+	}
+	// The damaged piece is recorded twice now, in pieces that may be others. Both fit.
+	if a, _ := b.goOn(t, s, faultproxy.New(s.Endpoint)); len(a.ranges) != 0 {
+		t.Errorf("%+v was asked for again", a.ranges)
+	}
+	// Of a file that became shorter the end is fetched.
+	if err := b.file.Truncate(20 * mib); err != nil {
+		t.Fatal(err)
+	}
+	if a, _ := b.goOn(t, s, faultproxy.New(s.Endpoint)); a.bytes() < 10*mib+7 || a.bytes() > 14*mib+7 {
+		t.Errorf("%d bytes were asked for", a.bytes())
+	}
 }
 
 // A journal that says what can't be is not believed.
-func TestDownloadRestOfWrongJournal(t *testing.T) {
-	servers(t, func(t *testing.T, s testserver.S3) {
-		b := begin(t, s)
-		sum := crc64nvme.New()
-		_, _ = sum.Write(b.data[5:mib])
-		b.there = append([]transfer.Extent{
-			{From: -mib, To: mib, Checksum: "AAAAAAAAAAA="},
-			{From: 0, To: 1 << 62, Checksum: "AAAAAAAAAAA="},
-			{From: mib, To: mib, Checksum: "AAAAAAAAAAA="},
-			{From: 2 * mib, To: mib, Checksum: "AAAAAAAAAAA="},
-			{From: 0, To: int64(len(b.data)), Checksum: "AAAAAAAAAAA="},
-			{From: 20 * mib, To: 21 * mib},
-			{From: 5, To: mib, Checksum: base64.StdEncoding.EncodeToString(sum.Sum(nil))}, // true, and overlaps
-		}, b.there...)
-		b.goOn(t, s, faultproxy.New(s.Endpoint))
-	})
+func testDownloadRestOfWrongJournal(t *testing.T, s testserver.S3) {
+	b := begin(t, s)
+	sum := crc64nvme.New()
+	_, _ = sum.Write(b.data[5:mib])
+	b.there = append([]transfer.Extent{
+		{From: -mib, To: mib, Checksum: "AAAAAAAAAAA="},
+		{From: 0, To: 1 << 62, Checksum: "AAAAAAAAAAA="},
+		{From: mib, To: mib, Checksum: "AAAAAAAAAAA="},
+		{From: 2 * mib, To: mib, Checksum: "AAAAAAAAAAA="},
+		{From: 0, To: int64(len(b.data)), Checksum: "AAAAAAAAAAA="},
+		{From: 20 * mib, To: 21 * mib},
+		{From: 5, To: mib, Checksum: base64.StdEncoding.EncodeToString(sum.Sum(nil))}, // true, and overlaps
+	}, b.there...)
+	b.goOn(t, s, faultproxy.New(s.Endpoint))
 }
 
 // An object that was replaced is not mixed with what was there of the other one.
-func TestDownloadRestOfReplacedObject(t *testing.T) {
-	servers(t, func(t *testing.T, s testserver.S3) {
-		b := begin(t, s)
-		e := newClient(s, s.Endpoint).engine()
-		other := bytes.Repeat([]byte("x"), len(b.data))
-		if _, err := e.UploadFile(t.Context(), key, "text/plain", tempFile(t, other), nil); err != nil {
-			t.Fatal(err)
-		}
-		_, err := e.DownloadRest(t.Context(), key, b.version, b.file, transfer.Resumption{There: b.there, Record: b.record}, nil)
-		if !errors.Is(err, transfer.ErrChanged) {
-			t.Errorf("error %v, want %v", err, transfer.ErrChanged)
-		}
-		if v, err := e.Version(t.Context(), key, int64(len(other))); err != nil || v.ETag == b.version.ETag {
-			t.Errorf("%+v, %v", v, err)
-		}
-	})
+func testDownloadRestOfReplacedObject(t *testing.T, s testserver.S3) {
+	b := begin(t, s)
+	e := newClient(s, s.Endpoint).engine()
+	other := bytes.Repeat([]byte("x"), len(b.data))
+	if _, err := e.UploadFile(t.Context(), key, "text/plain", tempFile(t, other), nil); err != nil {
+		t.Fatal(err)
+	}
+	_, err := e.DownloadRest(t.Context(), key, b.version, b.file, transfer.Resumption{There: b.there, Record: b.record}, nil)
+	if !errors.Is(err, transfer.ErrChanged) {
+		t.Errorf("error %v, want %v", err, transfer.ErrChanged)
+	}
+	if v, err := e.Version(t.Context(), key, int64(len(other))); err != nil || v.ETag == b.version.ETag {
+		t.Errorf("%+v, %v", v, err)
+	}
 }
 
 // What was damaged on its way before it was recorded shows at the end.
-func TestDownloadRestVerifies(t *testing.T) {
-	servers(t, func(t *testing.T, s testserver.S3) {
-		b := begin(t, s)
-		proxy := faultproxy.New(s.Endpoint)
-		rule := proxy.Inject(faultproxy.On(http.MethodGet), faultproxy.First(1), faultproxy.FlipDownload(1000))
-		_, err := newClient(s, proxy.Start(t)).engine().DownloadRest(t.Context(), key, b.version, b.file,
-			transfer.Resumption{There: b.there, Record: b.record}, nil)
-		if !errors.Is(err, transfer.ErrChecksum) || rule.Hits() != 1 {
-			t.Errorf("error %v, want %v", err, transfer.ErrChecksum)
-		}
-	})
+func testDownloadRestVerifies(t *testing.T, s testserver.S3) {
+	b := begin(t, s)
+	proxy := faultproxy.New(s.Endpoint)
+	rule := proxy.Inject(faultproxy.On(http.MethodGet), faultproxy.First(1), faultproxy.FlipDownload(1000))
+	_, err := newClient(s, proxy.Start(t)).engine().DownloadRest(t.Context(), key, b.version, b.file,
+		transfer.Resumption{There: b.there, Record: b.record}, nil)
+	if !errors.Is(err, transfer.ErrChecksum) || rule.Hits() != 1 {
+		t.Errorf("error %v, want %v", err, transfer.ErrChecksum)
+	}
 }
 
 // A journal that can't be written ends the download, with its own error.
@@ -261,28 +249,26 @@ func TestDownloadRestWithoutJournal(t *testing.T) {
 }
 
 // Objects of one part, and those without a checksum to combine, are of no version in ranges.
-func TestVersion(t *testing.T) {
-	servers(t, func(t *testing.T, s testserver.S3) {
-		a := newClient(s, s.Endpoint)
-		e := a.engine()
-		if v, err := e.Version(t.Context(), key, 5*mib); err != nil || v.InRanges() {
-			t.Errorf("%+v, %v", v, err) // nobody was asked: it is not even there
-		}
-		data := randomBytes(6 * mib)
-		if err := putComposite(t, a, data); err != nil {
-			t.Fatal(err)
-		}
-		if v, err := e.Version(t.Context(), key, int64(len(data))); err != nil || v.InRanges() || v.ETag == "" {
-			t.Errorf("%+v, %v", v, err)
-		}
-		if _, err := e.Version(t.Context(), key, 7*mib); !errors.Is(err, transfer.ErrSize) {
-			t.Errorf("error %v, want %v", err, transfer.ErrSize)
-		}
-		if _, err := e.DownloadFile(t.Context(), key, int64(len(data)), newFile(t), nil); err != nil {
-			t.Error(err)
-		}
-		if _, err := e.Download(t.Context(), key, int64(len(data)), io.Discard, nil); err != nil {
-			t.Error(err)
-		}
-	})
+func testVersion(t *testing.T, s testserver.S3) {
+	a := newClient(s, s.Endpoint)
+	e := a.engine()
+	if v, err := e.Version(t.Context(), key, 5*mib); err != nil || v.InRanges() {
+		t.Errorf("%+v, %v", v, err) // nobody was asked: it is not even there
+	}
+	data := randomBytes(6 * mib)
+	if err := putComposite(t, a, data); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := e.Version(t.Context(), key, int64(len(data))); err != nil || v.InRanges() || v.ETag == "" {
+		t.Errorf("%+v, %v", v, err)
+	}
+	if _, err := e.Version(t.Context(), key, 7*mib); !errors.Is(err, transfer.ErrSize) {
+		t.Errorf("error %v, want %v", err, transfer.ErrSize)
+	}
+	if _, err := e.DownloadFile(t.Context(), key, int64(len(data)), newFile(t), nil); err != nil {
+		t.Error(err)
+	}
+	if _, err := e.Download(t.Context(), key, int64(len(data)), io.Discard, nil); err != nil {
+		t.Error(err)
+	}
 }

@@ -61,55 +61,53 @@ func tlsFront(t *testing.T, endpoint string, seen func(*http.Request)) *httptest
 }
 
 // Real servers know the checksum behind a part: they compare it, and hold it.
-func TestTrailersOfRealServers(t *testing.T) {
-	servers(t, func(t *testing.T, s testserver.S3) {
-		data := randomBytes(11*mib + 1)
-		direct := newClient(s, s.Endpoint)
-		upload := func(t *testing.T, endpoint string) (trailed int, object transfer.Object, err error) {
-			t.Helper()
-			e := overTLS(t, s, tlsFront(t, endpoint, func(r *http.Request) {
-				if r.Header.Get("X-Amz-Trailer") != "" {
-					trailed++
-				}
-			}))
-			e.Concurrency = 1
-			object, err = e.UploadFile(t.Context(), key, "text/plain", tempFile(t, data), nil)
-			return trailed, object, err
+func testTrailersOfRealServers(t *testing.T, s testserver.S3) {
+	data := randomBytes(11*mib + 1)
+	direct := newClient(s, s.Endpoint)
+	upload := func(t *testing.T, endpoint string) (trailed int, object transfer.Object, err error) {
+		t.Helper()
+		e := overTLS(t, s, tlsFront(t, endpoint, func(r *http.Request) {
+			if r.Header.Get("X-Amz-Trailer") != "" {
+				trailed++
+			}
+		}))
+		e.Concurrency = 1
+		object, err = e.UploadFile(t.Context(), key, "text/plain", tempFile(t, data), nil)
+		return trailed, object, err
+	}
+	t.Run("compared", func(t *testing.T) {
+		trailed, object, err := upload(t, s.Endpoint)
+		if err != nil || object.Verified != "CRC64NVME" || trailed != 3 {
+			t.Fatalf("%+v, %v; %d parts with a trailer", object, err, trailed)
 		}
-		t.Run("compared", func(t *testing.T) {
-			trailed, object, err := upload(t, s.Endpoint)
-			if err != nil || object.Verified != "CRC64NVME" || trailed != 3 {
-				t.Fatalf("%+v, %v; %d parts with a trailer", object, err, trailed)
-			}
-			if !bytes.Equal(direct.content(t), data) {
-				t.Error("the object is not what was uploaded")
-			}
-			held, err := direct.engine().Head(t.Context(), key)
-			want := transfer.Checksum{Algorithm: "CRC64NVME", Value: checksumOf("CRC64NVME", data), Type: "FULL_OBJECT"}
-			if err != nil || !slices.Contains(held.Checksums, want) {
-				t.Errorf("it holds %+v, %v", held, err)
-			}
-		})
-		t.Run("a byte flips once", func(t *testing.T) {
-			proxy := faultproxy.New(s.Endpoint)
-			flip := proxy.Inject(uploadPart, faultproxy.Nth(2), faultproxy.FlipUpload(mib))
-			_, object, err := upload(t, proxy.Start(t))
-			if err != nil || object.Verified != "CRC64NVME" || flip.Hits() != 1 {
-				t.Fatalf("%+v, %v; %d flips", object, err, flip.Hits())
-			}
-			if !bytes.Equal(direct.content(t), data) {
-				t.Error("the object is not what was uploaded")
-			}
-		})
-		t.Run("a byte flips always", func(t *testing.T) {
-			direct.remove(t)
-			proxy := faultproxy.New(s.Endpoint)
-			proxy.Inject(uploadPart, faultproxy.Always(), faultproxy.FlipUpload(mib))
-			if _, object, err := upload(t, proxy.Start(t)); err == nil {
-				t.Errorf("no error: %+v", object)
-			}
-			direct.empty(t)
-		})
+		if !bytes.Equal(direct.content(t), data) {
+			t.Error("the object is not what was uploaded")
+		}
+		held, err := direct.engine().Head(t.Context(), key)
+		want := transfer.Checksum{Algorithm: "CRC64NVME", Value: checksumOf("CRC64NVME", data), Type: "FULL_OBJECT"}
+		if err != nil || !slices.Contains(held.Checksums, want) {
+			t.Errorf("it holds %+v, %v", held, err)
+		}
+	})
+	t.Run("a byte flips once", func(t *testing.T) {
+		proxy := faultproxy.New(s.Endpoint)
+		flip := proxy.Inject(uploadPart, faultproxy.Nth(2), faultproxy.FlipUpload(mib))
+		_, object, err := upload(t, proxy.Start(t))
+		if err != nil || object.Verified != "CRC64NVME" || flip.Hits() != 1 {
+			t.Fatalf("%+v, %v; %d flips", object, err, flip.Hits())
+		}
+		if !bytes.Equal(direct.content(t), data) {
+			t.Error("the object is not what was uploaded")
+		}
+	})
+	t.Run("a byte flips always", func(t *testing.T) {
+		direct.remove(t)
+		proxy := faultproxy.New(s.Endpoint)
+		proxy.Inject(uploadPart, faultproxy.Always(), faultproxy.FlipUpload(mib))
+		if _, object, err := upload(t, proxy.Start(t)); err == nil {
+			t.Errorf("no error: %+v", object)
+		}
+		direct.empty(t)
 	})
 }
 

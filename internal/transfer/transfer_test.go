@@ -34,16 +34,71 @@ const (
 	key    = "abcdefghij012345"
 )
 
-// servers are the S3 servers that every test runs against.
-func servers(t *testing.T, test func(t *testing.T, s testserver.S3)) {
-	for name, start := range map[string]func(testing.TB) testserver.S3{
-		"versitygw": testserver.Versitygw, "minio": testserver.MinIO,
-	} {
+// TestTransfers runs against both S3 servers, each of which serves all tests in turn: they begin with an empty bucket.
+func TestTransfers(t *testing.T) {
+	start := map[string]func(testing.TB) testserver.S3{"versitygw": testserver.Versitygw}
+	if !testing.Short() { // the same goroutines of ours talk to it
+		start["minio"] = testserver.MinIO
+	}
+	for name, start := range start {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := start(t)
-			newClient(s, s.Endpoint).create(t)
-			test(t, s)
+			direct := newClient(s, s.Endpoint)
+			direct.create(t)
+			for _, test := range []struct {
+				name string
+				run  func(*testing.T, testserver.S3)
+			}{
+				{"round trip", testRoundTrip},
+				{"upload faults", testUploadFaults},
+				{"upload interrupted", testUploadInterrupted},
+				{"upload of a changing file", testUploadOfChangingFile},
+				{"download faults", testDownloadFaults},
+				{"download to a failing writer", testDownloadToFailingWriter},
+				{"download of a replaced object", testDownloadOfReplacedObject},
+				{"download to a file of a replaced object", testDownloadFileOfReplacedObject},
+				{"download interrupted", testDownloadFileInterrupted},
+				{"download of foreign objects", testDownloadOfForeignObjects},
+				{"ordered download faults", testOrderedDownloadFaults},
+				{"check", testCheck},
+				{"upload of a content", testUploadContent},
+				{"upload of a content with CRC-32", testUploadContentWithCRC32},
+				{"upload of a content leaves others", testUploadContentLeavesOthers},
+				{"head", testHead},
+				{"resume", testResume},
+				{"resume reads all pages", testResumeReadsAllPages},
+				{"resume of other content", testResumeOfOtherContent},
+				{"resume without listed checksums", testResumeWithoutListedChecksums},
+				{"resume of what is gone", testResumeOfWhatIsGone},
+				{"holds by composite checksum", testHoldsByCompositeChecksum},
+				{"tracked upload ends with its journal", testTrackedUploadEndsWithItsJournal},
+				{"parts of an upload", testPartsOf},
+				{"rest of a download", testDownloadRest},
+				{"rest of a download breaks off", testDownloadRestBreaksOff},
+				{"rest of a download to a damaged file", testDownloadRestOfDamagedFile},
+				{"rest of a download by a wrong journal", testDownloadRestOfWrongJournal},
+				{"rest of a download of a replaced object", testDownloadRestOfReplacedObject},
+				{"rest of a download verifies", testDownloadRestVerifies},
+				{"version", testVersion},
+				{"trailers", testTrailersOfRealServers},
+				{"reset at every request", testResetAtEveryRequest},
+				{"file that changes", testFileThatChanges},
+				{"answers of multipart uploads", testAnswersOfMultipartUploads},
+				{"answers of PutObject", testAnswersOfPutObject},
+				{"multipart upload meddled with", testMultipartUploadMeddledWith},
+				{"server restarted", testServerRestarted},
+				{"server gone", testServerGone},
+			} {
+				t.Run(test.name, func(t *testing.T) {
+					direct.remove(t)
+					if err := direct.engine().AbortUploads(t.Context(), key); err != nil {
+						t.Fatal(err)
+					}
+					direct.empty(t)
+					test.run(t, s)
+				})
+			}
 		})
 	}
 }
@@ -52,22 +107,14 @@ type api struct{ *s3.Client }
 
 // newClient returns a client that waits for a server as long as a busy machine may need to answer.
 func newClient(s testserver.S3, endpoint string) api {
-	return newImpatientClient(s, endpoint, time.Minute)
+	return newImpatientClient(s, endpoint, time.Minute, nil)
 }
 
-// patience returns an impatient client only where something hangs.
-func patience(s testserver.S3, endpoint string, hangs bool) api {
-	if hangs {
-		return newImpatientClient(s, endpoint, time.Second)
-	}
-	return newClient(s, endpoint)
-}
-
-// newImpatientClient returns a client that gives a connection up after the time stall.
-func newImpatientClient(s testserver.S3, endpoint string, stall time.Duration) api {
+// newImpatientClient returns a client that gives a connection up after the time stall; dial opens it, where it is set.
+func newImpatientClient(s testserver.S3, endpoint string, stall time.Duration, dial client.DialFunc) api {
 	return api{client.NewS3(aws.Config{
 		Region:      s.Region,
-		HTTPClient:  client.HTTPClient(stall, nil, client.AlwaysByKernel()),
+		HTTPClient:  client.HTTPClient(stall, dial, client.AlwaysByKernel()),
 		Credentials: credentials.NewStaticCredentialsProvider(s.AccessKey, s.SecretKey, ""),
 	}, func(o *s3.Options) {
 		o.BaseEndpoint = &endpoint
@@ -172,76 +219,72 @@ func contentOf(t *testing.T, f *os.File) []byte {
 // sizes are around every edge: nothing, one part, one byte more, several parts.
 var sizes = []int{0, 1, 4096, 5 * mib, 5*mib + 1, 16*mib + 7}
 
-func TestRoundTrip(t *testing.T) {
-	servers(t, func(t *testing.T, s testserver.S3) {
-		a := newClient(s, s.Endpoint)
-		e := a.engine()
-		for _, n := range sizes {
-			data := randomBytes(n)
-			var moved atomic.Int64
-			for how, upload := range map[string]func() (transfer.Object, error){
-				"file": func() (transfer.Object, error) {
-					return e.UploadFile(t.Context(), key, "text/plain", tempFile(t, data), nil)
-				},
-				"stream": func() (transfer.Object, error) {
-					stream, err := e.OpenStream(bytes.NewReader(data))
-					if err != nil {
-						return transfer.Object{}, err
-					}
-					return e.UploadStream(t.Context(), key, "text/plain", stream, nil)
-				},
-			} {
-				object, err := upload()
+func testRoundTrip(t *testing.T, s testserver.S3) {
+	a := newClient(s, s.Endpoint)
+	e := a.engine()
+	for _, n := range sizes {
+		data := randomBytes(n)
+		var moved atomic.Int64
+		for how, upload := range map[string]func() (transfer.Object, error){
+			"file": func() (transfer.Object, error) {
+				return e.UploadFile(t.Context(), key, "text/plain", tempFile(t, data), nil)
+			},
+			"stream": func() (transfer.Object, error) {
+				stream, err := e.OpenStream(bytes.NewReader(data))
 				if err != nil {
-					t.Fatalf("%s of %d bytes: %v", how, n, err)
+					return transfer.Object{}, err
 				}
-				if object.Size != int64(n) || object.Verified != "CRC64NVME" {
-					t.Errorf("%s of %d bytes: %+v", how, n, object)
-				}
-				var got bytes.Buffer
-				moved.Store(0)
-				object, err = e.Download(t.Context(), key, int64(n), &got, func(n int64) { moved.Add(n) })
-				if err != nil {
-					t.Fatalf("download of %d bytes: %v", n, err)
-				}
-				if !bytes.Equal(got.Bytes(), data) {
-					t.Errorf("%d bytes came back as %d other ones", n, got.Len())
-				}
-				if object.Verified != "CRC64NVME" || moved.Load() != int64(n) {
-					t.Errorf("download of %d bytes: %+v, progress %d", n, object, moved.Load())
-				}
-				var total atomic.Int64
-				file := newFile(t)
-				object, err = e.DownloadFile(t.Context(), key, int64(n), file, func(n int64) { total.Add(n) })
-				if err != nil {
-					t.Fatalf("download of %d bytes to a file: %v", n, err)
-				}
-				if !bytes.Equal(contentOf(t, file), data) || object.Size != int64(n) || object.Verified != "CRC64NVME" || total.Load() != int64(n) {
-					t.Errorf("download of %d bytes to a file: %+v, progress %d", n, object, total.Load())
-				}
+				return e.UploadStream(t.Context(), key, "text/plain", stream, nil)
+			},
+		} {
+			object, err := upload()
+			if err != nil {
+				t.Fatalf("%s of %d bytes: %v", how, n, err)
 			}
-			out, err := a.HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: aws.String(bucket), Key: aws.String(key)})
-			if err != nil || aws.ToString(out.ContentType) != "text/plain" {
-				t.Errorf("type %q, %v", aws.ToString(out.ContentType), err)
+			if object.Size != int64(n) || object.Verified != "CRC64NVME" {
+				t.Errorf("%s of %d bytes: %+v", how, n, object)
+			}
+			var got bytes.Buffer
+			moved.Store(0)
+			object, err = e.Download(t.Context(), key, int64(n), &got, func(n int64) { moved.Add(n) })
+			if err != nil {
+				t.Fatalf("download of %d bytes: %v", n, err)
+			}
+			if !bytes.Equal(got.Bytes(), data) {
+				t.Errorf("%d bytes came back as %d other ones", n, got.Len())
+			}
+			if object.Verified != "CRC64NVME" || moved.Load() != int64(n) {
+				t.Errorf("download of %d bytes: %+v, progress %d", n, object, moved.Load())
+			}
+			var total atomic.Int64
+			file := newFile(t)
+			object, err = e.DownloadFile(t.Context(), key, int64(n), file, func(n int64) { total.Add(n) })
+			if err != nil {
+				t.Fatalf("download of %d bytes to a file: %v", n, err)
+			}
+			if !bytes.Equal(contentOf(t, file), data) || object.Size != int64(n) || object.Verified != "CRC64NVME" || total.Load() != int64(n) {
+				t.Errorf("download of %d bytes to a file: %+v, progress %d", n, object, total.Load())
 			}
 		}
-	})
+		out, err := a.HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: aws.String(bucket), Key: aws.String(key)})
+		if err != nil || aws.ToString(out.ContentType) != "text/plain" {
+			t.Errorf("type %q, %v", aws.ToString(out.ContentType), err)
+		}
+	}
 }
 
 // Whatever goes wrong on the way up, the upload ends with the very object, or with an error and
 // nothing left.
-func TestUploadFaults(t *testing.T) {
+func testUploadFaults(t *testing.T, s testserver.S3) {
 	put := faultproxy.On(http.MethodPut)
 	complete := faultproxy.On(http.MethodPost, "uploadId")
 	create := faultproxy.On(http.MethodPost, "uploads")
-	never := make(chan struct{})
 	faults := []struct {
 		name  string
 		match faultproxy.Match
 		times faultproxy.Times
 		fault faultproxy.Fault
 		fails bool // for certain; else it must succeed
-		hangs bool // until the client gives up
 	}{
 		{name: "slow down twice", match: put, times: faultproxy.First(2), fault: faultproxy.SlowDown()},
 		{name: "slow down always", match: put, times: faultproxy.Always(), fault: faultproxy.SlowDown(), fails: true},
@@ -251,49 +294,38 @@ func TestUploadFaults(t *testing.T) {
 		{name: "reset always", match: put, times: faultproxy.Always(), fault: faultproxy.ResetUpload(1000), fails: true},
 		{name: "byte flipped", match: put, times: faultproxy.First(1), fault: faultproxy.FlipUpload(1000)},
 		{name: "byte flipped always", match: put, times: faultproxy.Always(), fault: faultproxy.FlipUpload(1000), fails: true},
-		{name: "hangs before", match: put, times: faultproxy.First(1), fault: faultproxy.Hang(faultproxy.Before, never), hangs: true},
-		{name: "answer lost", match: put, times: faultproxy.First(1), fault: faultproxy.Hang(faultproxy.After, never), hangs: true},
-		{name: "all answers lost", match: put, times: faultproxy.Always(), fault: faultproxy.Hang(faultproxy.After, never), hangs: true},
 		{name: "create: slow down", match: create, times: faultproxy.First(2), fault: faultproxy.SlowDown()},
-		{name: "create: answers lost", match: create, times: faultproxy.Always(), fault: faultproxy.Hang(faultproxy.After, never), fails: true, hangs: true},
-		{name: "complete: answer lost", match: complete, times: faultproxy.First(1), fault: faultproxy.Hang(faultproxy.After, never), hangs: true},
 		{name: "complete: error in a 200", match: complete, times: faultproxy.Always(), fault: faultproxy.ErrorIn200("InternalError"), fails: true},
 		{name: "complete: internal error always", match: complete, times: faultproxy.Always(), fault: faultproxy.InternalError(), fails: true},
 	}
-	servers(t, func(t *testing.T, s testserver.S3) {
-		direct := newClient(s, s.Endpoint)
-		for _, f := range faults {
-			for _, n := range []int{4096, 11 * mib} {
-				if n == 4096 && f.match(httptestRequest(http.MethodPost, "?uploadId&uploads")) {
-					continue // a small file has no multipart upload
-				}
-				t.Run(f.name+"/"+map[bool]string{true: "whole", false: "parts"}[n == 4096], func(t *testing.T) {
-					fails := f.fails
-					if n != 4096 && f.name == "all answers lost" {
-						fails = true // a part that no answer confirms can't be completed
-					}
-					proxy := faultproxy.New(s.Endpoint)
-					rule := proxy.Inject(f.match, f.times, f.fault)
-					e := patience(s, proxy.Start(t), f.hangs).engine()
-					data := randomBytes(n)
-					_, err := e.UploadFile(t.Context(), key, "text/plain", tempFile(t, data), nil)
-					if rule.Hits() == 0 {
-						t.Error("the fault was never made")
-					}
-					if (err != nil) != fails {
-						t.Errorf("error %v", err)
-					}
-					if err == nil {
-						if !bytes.Equal(direct.content(t), data) {
-							t.Error("the object is not what was uploaded")
-						}
-						direct.remove(t)
-					}
-					direct.empty(t)
-				})
+	direct := newClient(s, s.Endpoint)
+	for _, f := range faults {
+		for _, n := range []int{4096, 11 * mib} {
+			if n == 4096 && f.match(httptestRequest(http.MethodPost, "?uploadId&uploads")) {
+				continue // a small file has no multipart upload
 			}
+			t.Run(f.name+"/"+map[bool]string{true: "whole", false: "parts"}[n == 4096], func(t *testing.T) {
+				proxy := faultproxy.New(s.Endpoint)
+				rule := proxy.Inject(f.match, f.times, f.fault)
+				e := newClient(s, proxy.Start(t)).engine()
+				data := randomBytes(n)
+				_, err := e.UploadFile(t.Context(), key, "text/plain", tempFile(t, data), nil)
+				if rule.Hits() == 0 {
+					t.Error("the fault was never made")
+				}
+				if (err != nil) != f.fails {
+					t.Errorf("error %v", err)
+				}
+				if err == nil {
+					if !bytes.Equal(direct.content(t), data) {
+						t.Error("the object is not what was uploaded")
+					}
+					direct.remove(t)
+				}
+				direct.empty(t)
+			})
 		}
-	})
+	}
 }
 
 func httptestRequest(method, query string) *http.Request {
@@ -305,148 +337,136 @@ func httptestRequest(method, query string) *http.Request {
 }
 
 // Interrupted at any request, an upload leaves nothing.
-func TestUploadInterrupted(t *testing.T) {
-	servers(t, func(t *testing.T, s testserver.S3) {
-		direct := newClient(s, s.Endpoint)
-		interrupted := 0
-		for at := 1; ; at++ {
-			proxy := faultproxy.New(s.Endpoint)
-			e := newClient(s, proxy.Start(t)).engine()
-			// Never released: the request that was interrupted is not carried out after all.
-			reached, _ := proxy.HoldAt(at, faultproxy.Before)
-			ctx, cancel := context.WithCancel(t.Context())
-			done := make(chan error, 1)
-			go func() {
-				_, err := e.UploadFile(ctx, key, "text/plain", tempFile(t, randomBytes(11*mib)), nil)
-				done <- err
-			}()
-			var err error
-			select {
-			case <-reached:
-				cancel()
-				err = <-done
-			case err = <-done:
-			}
+func testUploadInterrupted(t *testing.T, s testserver.S3) {
+	direct := newClient(s, s.Endpoint)
+	interrupted := 0
+	for at := 1; ; at++ {
+		proxy := faultproxy.New(s.Endpoint)
+		e := newClient(s, proxy.Start(t)).engine()
+		// Never released: the request that was interrupted is not carried out after all.
+		reached, _ := proxy.HoldAt(at, faultproxy.Before)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() {
+			_, err := e.UploadFile(ctx, key, "text/plain", tempFile(t, randomBytes(11*mib)), nil)
+			done <- err
+		}()
+		var err error
+		select {
+		case <-reached:
 			cancel()
-			if err == nil {
-				break // every request has had its turn
-			}
-			interrupted++
-			if !errors.Is(err, context.Canceled) {
-				t.Errorf("interrupted at request %d: %v", at, err)
-			}
-			if upload, ok := errors.AsType[*transfer.UploadError](err); !ok || upload.Outcome != transfer.Unknown {
-				direct.empty(t)
-			}
+			err = <-done
+		case err = <-done:
 		}
-		if interrupted < 5 { // create, three parts, complete
-			t.Errorf("interrupted %d times", interrupted)
+		cancel()
+		if err == nil {
+			break // every request has had its turn
 		}
-	})
+		interrupted++
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("interrupted at request %d: %v", at, err)
+		}
+		if upload, ok := errors.AsType[*transfer.UploadError](err); !ok || upload.Outcome != transfer.Unknown {
+			direct.empty(t)
+		}
+	}
+	if interrupted < 5 { // create, three parts, complete
+		t.Errorf("interrupted %d times", interrupted)
+	}
 }
 
 // Whatever goes wrong on the way down, the bytes are right or there is an error.
-func TestDownloadFaults(t *testing.T) {
+func testDownloadFaults(t *testing.T, s testserver.S3) {
 	get := faultproxy.On(http.MethodGet)
-	never := make(chan struct{})
 	faults := []struct {
 		name  string
 		times faultproxy.Times
 		fault faultproxy.Fault
 		want  error // for errors.Is; nil: it succeeds; errAny
-		hangs bool  // until the client gives up
 	}{
-		{"slow down", faultproxy.First(2), faultproxy.SlowDown(), nil, false},
-		{"slow down always", faultproxy.Always(), faultproxy.SlowDown(), errAny, false},
-		{"internal error", faultproxy.First(2), faultproxy.InternalError(), nil, false},
-		{"reset in the body", faultproxy.First(3), faultproxy.ResetDownload(300_000), nil, false},
-		{"reset at once always", faultproxy.Always(), faultproxy.ResetDownload(0), errAny, false},
-		{"cut short", faultproxy.First(3), faultproxy.CutDownload(300_000), nil, false},
-		{"truncated silently", faultproxy.Always(), faultproxy.TruncateDownload(300_000), transfer.ErrSize, false},
-		{"byte flipped", faultproxy.Always(), faultproxy.FlipDownload(300_000), transfer.ErrChecksum, false},
-		{"hangs before", faultproxy.First(1), faultproxy.Hang(faultproxy.Before, never), nil, true},
-		{"hangs after", faultproxy.First(1), faultproxy.Hang(faultproxy.After, never), nil, true},
+		{"slow down", faultproxy.First(2), faultproxy.SlowDown(), nil},
+		{"slow down always", faultproxy.Always(), faultproxy.SlowDown(), errAny},
+		{"internal error", faultproxy.First(2), faultproxy.InternalError(), nil},
+		{"reset in the body", faultproxy.First(3), faultproxy.ResetDownload(300_000), nil},
+		{"reset at once always", faultproxy.Always(), faultproxy.ResetDownload(0), errAny},
+		{"cut short", faultproxy.First(3), faultproxy.CutDownload(300_000), nil},
+		{"truncated silently", faultproxy.Always(), faultproxy.TruncateDownload(300_000), transfer.ErrSize},
+		{"byte flipped", faultproxy.Always(), faultproxy.FlipDownload(300_000), transfer.ErrChecksum},
 	}
-	servers(t, func(t *testing.T, s testserver.S3) {
-		for how, size := range map[string]int{"whole": 2 * mib, "ranges": 16*mib + 7} {
-			data := randomBytes(size)
-			if _, err := newClient(s, s.Endpoint).engine().UploadFile(t.Context(), key, "text/plain", tempFile(t, data), nil); err != nil {
-				t.Fatal(err)
-			}
-			for _, f := range faults {
-				t.Run(f.name+"/"+how, func(t *testing.T) {
-					proxy := faultproxy.New(s.Endpoint)
-					rule := proxy.Inject(get, f.times, f.fault)
-					file := newFile(t)
-					_, err := patience(s, proxy.Start(t), f.hangs).engine().DownloadFile(t.Context(), key, int64(len(data)), file, nil)
-					want := f.want
-					if how == "ranges" && errors.Is(want, transfer.ErrSize) {
-						want = nil // what is missing of a range is asked for again
-					}
-					switch {
-					case rule.Hits() == 0:
-						t.Error("the fault was never made")
-					case want == nil && err != nil:
-						t.Error(err)
-					case want == nil && !bytes.Equal(contentOf(t, file), data):
-						t.Error("no error, and wrong bytes")
-					case want != nil && err == nil, want != nil && !errors.Is(want, errAny) && !errors.Is(err, want):
-						t.Errorf("error %v, want %v", err, want)
-					}
-				})
-			}
+	for how, size := range map[string]int{"whole": 2 * mib, "ranges": 16*mib + 7} {
+		data := randomBytes(size)
+		if _, err := newClient(s, s.Endpoint).engine().UploadFile(t.Context(), key, "text/plain", tempFile(t, data), nil); err != nil {
+			t.Fatal(err)
 		}
-	})
+		for _, f := range faults {
+			t.Run(f.name+"/"+how, func(t *testing.T) {
+				proxy := faultproxy.New(s.Endpoint)
+				rule := proxy.Inject(get, f.times, f.fault)
+				file := newFile(t)
+				_, err := newClient(s, proxy.Start(t)).engine().DownloadFile(t.Context(), key, int64(len(data)), file, nil)
+				want := f.want
+				if how == "ranges" && errors.Is(want, transfer.ErrSize) {
+					want = nil // what is missing of a range is asked for again
+				}
+				switch {
+				case rule.Hits() == 0:
+					t.Error("the fault was never made")
+				case want == nil && err != nil:
+					t.Error(err)
+				case want == nil && !bytes.Equal(contentOf(t, file), data):
+					t.Error("no error, and wrong bytes")
+				case want != nil && err == nil, want != nil && !errors.Is(want, errAny) && !errors.Is(err, want):
+					t.Errorf("error %v, want %v", err, want)
+				}
+			})
+		}
+	}
 }
 
 var errAny = errors.New("any error")
 
 // A writer that fails is not written to again: what it took is in it already.
-func TestDownloadToFailingWriter(t *testing.T) {
-	servers(t, func(t *testing.T, s testserver.S3) {
-		e := newClient(s, s.Endpoint).engine()
-		if _, err := e.UploadFile(t.Context(), key, "text/plain", tempFile(t, []byte("hello\n")), nil); err != nil {
-			t.Fatal(err)
+func testDownloadToFailingWriter(t *testing.T, s testserver.S3) {
+	e := newClient(s, s.Endpoint).engine()
+	if _, err := e.UploadFile(t.Context(), key, "text/plain", tempFile(t, []byte("hello\n")), nil); err != nil {
+		t.Fatal(err)
+	}
+	for name, failure := range map[string]error{"temporary": syscall.EMFILE, "short": nil} {
+		writes := 0
+		_, err := e.Download(t.Context(), key, 6, writerFunc(func([]byte) (int, error) {
+			writes++
+			return 3, failure
+		}), nil)
+		if err == nil || writes != 1 {
+			t.Errorf("%s: error %v after %d writes", name, err, writes)
 		}
-		for name, failure := range map[string]error{"temporary": syscall.EMFILE, "short": nil} {
-			writes := 0
-			_, err := e.Download(t.Context(), key, 6, writerFunc(func([]byte) (int, error) {
-				writes++
-				return 3, failure
-			}), nil)
-			if err == nil || writes != 1 {
-				t.Errorf("%s: error %v after %d writes", name, err, writes)
-			}
-		}
-	})
+	}
 }
 
 // An object that is replaced while it is downloaded does not end as a mixture of both.
-func TestDownloadOfReplacedObject(t *testing.T) {
-	servers(t, func(t *testing.T, s testserver.S3) {
-		direct := newClient(s, s.Endpoint)
-		upload := func(data []byte) {
-			if _, err := direct.engine().UploadFile(t.Context(), key, "text/plain", tempFile(t, data), nil); err != nil {
-				t.Fatal(err)
-			}
+func testDownloadOfReplacedObject(t *testing.T, s testserver.S3) {
+	direct := newClient(s, s.Endpoint)
+	upload := func(data []byte) {
+		if _, err := direct.engine().UploadFile(t.Context(), key, "text/plain", tempFile(t, data), nil); err != nil {
+			t.Fatal(err)
 		}
-		data := randomBytes(2 * mib)
-		upload(data)
-		proxy := faultproxy.New(s.Endpoint)
-		proxy.Inject(faultproxy.On(http.MethodGet), faultproxy.First(1), faultproxy.CutDownload(mib))
-		replace := true
-		w := writerFunc(func(p []byte) (int, error) {
-			if replace {
-				replace = false
-				upload(bytes.Repeat([]byte("x"), 2*mib))
-			}
-			return len(p), nil
-		})
-		_, err := newClient(s, proxy.Start(t)).engine().Download(t.Context(), key, 2*mib, w, nil)
-		if !errors.Is(err, transfer.ErrChanged) {
-			t.Errorf("error %v, want %v", err, transfer.ErrChanged)
+	}
+	data := randomBytes(2 * mib)
+	upload(data)
+	proxy := faultproxy.New(s.Endpoint)
+	proxy.Inject(faultproxy.On(http.MethodGet), faultproxy.First(1), faultproxy.CutDownload(mib))
+	replace := true
+	w := writerFunc(func(p []byte) (int, error) {
+		if replace {
+			replace = false
+			upload(bytes.Repeat([]byte("x"), 2*mib))
 		}
+		return len(p), nil
 	})
+	_, err := newClient(s, proxy.Start(t)).engine().Download(t.Context(), key, 2*mib, w, nil)
+	if !errors.Is(err, transfer.ErrChanged) {
+		t.Errorf("error %v, want %v", err, transfer.ErrChanged)
+	}
 }
 
 type writerFunc func([]byte) (int, error)
@@ -454,147 +474,139 @@ type writerFunc func([]byte) (int, error)
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 // The same of ranges: all must be of one object.
-func TestDownloadFileOfReplacedObject(t *testing.T) {
-	servers(t, func(t *testing.T, s testserver.S3) {
-		direct := newClient(s, s.Endpoint).engine()
-		upload := func(data []byte) {
-			if _, err := direct.UploadFile(t.Context(), key, "text/plain", tempFile(t, data), nil); err != nil {
-				t.Error(err)
-			}
+func testDownloadFileOfReplacedObject(t *testing.T, s testserver.S3) {
+	direct := newClient(s, s.Endpoint).engine()
+	upload := func(data []byte) {
+		if _, err := direct.UploadFile(t.Context(), key, "text/plain", tempFile(t, data), nil); err != nil {
+			t.Error(err)
 		}
-		upload(randomBytes(16 * mib))
-		proxy := faultproxy.New(s.Endpoint)
-		var gets atomic.Int64 // requests come at the same time
-		proxy.OnRequest(func(r faultproxy.Request) {
-			if r.Method == http.MethodGet && gets.Add(1) == 3 {
-				upload(bytes.Repeat([]byte("x"), 16*mib))
-			}
-		})
-		_, err := newClient(s, proxy.Start(t)).engine().DownloadFile(t.Context(), key, 16*mib, newFile(t), nil)
-		if !errors.Is(err, transfer.ErrChanged) {
-			t.Errorf("error %v, want %v", err, transfer.ErrChanged)
+	}
+	upload(randomBytes(16 * mib))
+	proxy := faultproxy.New(s.Endpoint)
+	var gets atomic.Int64 // requests come at the same time
+	proxy.OnRequest(func(r faultproxy.Request) {
+		if r.Method == http.MethodGet && gets.Add(1) == 3 {
+			upload(bytes.Repeat([]byte("x"), 16*mib))
 		}
 	})
+	_, err := newClient(s, proxy.Start(t)).engine().DownloadFile(t.Context(), key, 16*mib, newFile(t), nil)
+	if !errors.Is(err, transfer.ErrChanged) {
+		t.Errorf("error %v, want %v", err, transfer.ErrChanged)
+	}
 }
 
 // An interrupt ends a download at once.
-func TestDownloadFileInterrupted(t *testing.T) {
-	servers(t, func(t *testing.T, s testserver.S3) {
-		e := newClient(s, s.Endpoint).engine()
-		if _, err := e.UploadFile(t.Context(), key, "text/plain", tempFile(t, randomBytes(16*mib)), nil); err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		_, err := e.DownloadFile(ctx, key, 16*mib, newFile(t), func(int64) { cancel() })
-		if !errors.Is(err, context.Canceled) {
-			t.Errorf("error %v", err)
-		}
-	})
+func testDownloadFileInterrupted(t *testing.T, s testserver.S3) {
+	e := newClient(s, s.Endpoint).engine()
+	if _, err := e.UploadFile(t.Context(), key, "text/plain", tempFile(t, randomBytes(16*mib)), nil); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	_, err := e.DownloadFile(ctx, key, 16*mib, newFile(t), func(int64) { cancel() })
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
 }
 
 // A file that changes under the upload is an error, and leaves nothing.
-func TestUploadOfChangingFile(t *testing.T) {
-	servers(t, func(t *testing.T, s testserver.S3) {
-		for _, n := range []int{mib, 11 * mib} {
-			data := randomBytes(n)
-			f := tempFile(t, data)
-			proxy := faultproxy.New(s.Endpoint)
-			proxy.OnRequest(func(r faultproxy.Request) {
-				if r.Method != http.MethodPut {
-					return
-				}
-				if err := os.WriteFile(f.Name(), append(data[:n:n], "more"...), 0o600); err != nil {
-					t.Error(err)
-				}
-			})
-			e := newClient(s, proxy.Start(t)).engine()
-			_, err := e.UploadFile(t.Context(), key, "text/plain", f, nil)
-			if !errors.Is(err, transfer.ErrChanged) {
-				t.Errorf("%d bytes: error %v, want %v", n, err, transfer.ErrChanged)
+func testUploadOfChangingFile(t *testing.T, s testserver.S3) {
+	for _, n := range []int{mib, 11 * mib} {
+		data := randomBytes(n)
+		f := tempFile(t, data)
+		proxy := faultproxy.New(s.Endpoint)
+		proxy.OnRequest(func(r faultproxy.Request) {
+			if r.Method != http.MethodPut {
+				return
 			}
-			direct := newClient(s, s.Endpoint)
-			if upload, ok := errors.AsType[*transfer.UploadError](err); ok && upload.Outcome == transfer.NotWritten {
-				direct.empty(t)
-			} else {
-				direct.remove(t)
+			if err := os.WriteFile(f.Name(), append(data[:n:n], "more"...), 0o600); err != nil {
+				t.Error(err)
 			}
+		})
+		e := newClient(s, proxy.Start(t)).engine()
+		_, err := e.UploadFile(t.Context(), key, "text/plain", f, nil)
+		if !errors.Is(err, transfer.ErrChanged) {
+			t.Errorf("%d bytes: error %v, want %v", n, err, transfer.ErrChanged)
 		}
-	})
+		direct := newClient(s, s.Endpoint)
+		if upload, ok := errors.AsType[*transfer.UploadError](err); ok && upload.Outcome == transfer.NotWritten {
+			direct.empty(t)
+		} else {
+			direct.remove(t)
+		}
+	}
 }
 
 // What other clients uploaded is verified by what the server holds of it.
-func TestDownloadOfForeignObjects(t *testing.T) {
-	servers(t, func(t *testing.T, s testserver.S3) {
-		a := newClient(s, s.Endpoint)
-		data := randomBytes(6 * mib)
-		for name, c := range map[string]struct {
-			put  func() error
-			want string
-		}{
-			"no checksum": {func() error {
-				_, err := a.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String(bucket), Key: aws.String(key), Body: bytes.NewReader(data)})
-				return err
-			}, ""},
-			"sha256": {func() error {
-				_, err := a.PutObject(t.Context(), &s3.PutObjectInput{
-					Bucket: aws.String(bucket), Key: aws.String(key), Body: bytes.NewReader(data), ChecksumAlgorithm: types.ChecksumAlgorithmSha256,
-				})
-				return err
-			}, "SHA256"},
-			"composite crc32c": {func() error { return putComposite(t, a, data) }, "CRC32C"},
-		} {
-			if err := c.put(); err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
-			var got bytes.Buffer
-			object, err := a.engine().Download(t.Context(), key, int64(len(data)), &got, nil)
-			if err != nil {
-				t.Errorf("%s: %v", name, err)
-			}
-			if !bytes.Equal(got.Bytes(), data) || c.want != "" && object.Verified != c.want || object.Verified == "" {
-				t.Errorf("%s: verified by %q, %d bytes", name, object.Verified, got.Len())
-			}
-			proxy := faultproxy.New(s.Endpoint)
-			whole := proxy.Inject(faultproxy.On(http.MethodGet), faultproxy.First(1), faultproxy.FlipDownload(5*mib+100))
-			// Or where it is asked for in ranges, of 4 MiB.
-			ranges := proxy.Inject(faultproxy.On(http.MethodGet), faultproxy.Nth(2), faultproxy.FlipDownload(mib+100))
-			if _, err := newClient(s, proxy.Start(t)).engine().Download(t.Context(), key, -1, io.Discard, nil); !errors.Is(err, transfer.ErrChecksum) {
-				t.Errorf("%s: a flipped byte gave %v", name, err)
-			}
-			if whole.Hits()+ranges.Hits() != 1 {
-				t.Errorf("%s: the fault was never made", name)
-			}
-
-			// Into a file it comes in ranges, whatever the server holds, and is verified all the same.
-			counter := faultproxy.New(s.Endpoint)
-			var gets atomic.Int32
-			counter.OnRequest(func(r faultproxy.Request) {
-				if r.Method == http.MethodGet && !slices.Contains(r.Query, "attributes") {
-					gets.Add(1)
-				}
+func testDownloadOfForeignObjects(t *testing.T, s testserver.S3) {
+	a := newClient(s, s.Endpoint)
+	data := randomBytes(6 * mib)
+	for name, c := range map[string]struct {
+		put  func() error
+		want string
+	}{
+		"no checksum": {func() error {
+			_, err := a.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String(bucket), Key: aws.String(key), Body: bytes.NewReader(data)})
+			return err
+		}, ""},
+		"sha256": {func() error {
+			_, err := a.PutObject(t.Context(), &s3.PutObjectInput{
+				Bucket: aws.String(bucket), Key: aws.String(key), Body: bytes.NewReader(data), ChecksumAlgorithm: types.ChecksumAlgorithmSha256,
 			})
-			e := newClient(s, counter.Start(t)).engine()
-			f := emptyFile(t)
-			object, err = e.DownloadFile(t.Context(), key, int64(len(data)), f, nil)
-			if err != nil || c.want != "" && object.Verified != c.want || object.Verified == "" {
-				t.Errorf("%s: into a file: verified by %q, error %v", name, object.Verified, err)
-			}
-			if onDisk, err := os.ReadFile(f.Name()); err != nil || !bytes.Equal(onDisk, data) {
-				t.Errorf("%s: the file is another: %d bytes, %v", name, len(onDisk), err)
-			}
-			if n := gets.Load(); n != 2 {
-				t.Errorf("%s: %d requests for a file of two ranges", name, n)
-			}
-			flip := counter.Inject(faultproxy.On(http.MethodGet, "x-id"), faultproxy.First(1), faultproxy.FlipDownload(100))
-			if _, err := e.DownloadFile(t.Context(), key, int64(len(data)), emptyFile(t), nil); !errors.Is(err, transfer.ErrChecksum) {
-				t.Errorf("%s: a flipped byte on its way into a file gave %v", name, err)
-			}
-			if flip.Hits() != 1 {
-				t.Errorf("%s: no byte was flipped on its way into a file", name)
-			}
+			return err
+		}, "SHA256"},
+		"composite crc32c": {func() error { return putComposite(t, a, data) }, "CRC32C"},
+	} {
+		if err := c.put(); err != nil {
+			t.Fatalf("%s: %v", name, err)
 		}
-	})
+		var got bytes.Buffer
+		object, err := a.engine().Download(t.Context(), key, int64(len(data)), &got, nil)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if !bytes.Equal(got.Bytes(), data) || c.want != "" && object.Verified != c.want || object.Verified == "" {
+			t.Errorf("%s: verified by %q, %d bytes", name, object.Verified, got.Len())
+		}
+		proxy := faultproxy.New(s.Endpoint)
+		whole := proxy.Inject(faultproxy.On(http.MethodGet), faultproxy.First(1), faultproxy.FlipDownload(5*mib+100))
+		// Or where it is asked for in ranges, of 4 MiB.
+		ranges := proxy.Inject(faultproxy.On(http.MethodGet), faultproxy.Nth(2), faultproxy.FlipDownload(mib+100))
+		if _, err := newClient(s, proxy.Start(t)).engine().Download(t.Context(), key, -1, io.Discard, nil); !errors.Is(err, transfer.ErrChecksum) {
+			t.Errorf("%s: a flipped byte gave %v", name, err)
+		}
+		if whole.Hits()+ranges.Hits() != 1 {
+			t.Errorf("%s: the fault was never made", name)
+		}
+
+		// Into a file it comes in ranges, whatever the server holds, and is verified all the same.
+		counter := faultproxy.New(s.Endpoint)
+		var gets atomic.Int32
+		counter.OnRequest(func(r faultproxy.Request) {
+			if r.Method == http.MethodGet && !slices.Contains(r.Query, "attributes") {
+				gets.Add(1)
+			}
+		})
+		e := newClient(s, counter.Start(t)).engine()
+		f := emptyFile(t)
+		object, err = e.DownloadFile(t.Context(), key, int64(len(data)), f, nil)
+		if err != nil || c.want != "" && object.Verified != c.want || object.Verified == "" {
+			t.Errorf("%s: into a file: verified by %q, error %v", name, object.Verified, err)
+		}
+		if onDisk, err := os.ReadFile(f.Name()); err != nil || !bytes.Equal(onDisk, data) {
+			t.Errorf("%s: the file is another: %d bytes, %v", name, len(onDisk), err)
+		}
+		if n := gets.Load(); n != 2 {
+			t.Errorf("%s: %d requests for a file of two ranges", name, n)
+		}
+		flip := counter.Inject(faultproxy.On(http.MethodGet, "x-id"), faultproxy.First(1), faultproxy.FlipDownload(100))
+		if _, err := e.DownloadFile(t.Context(), key, int64(len(data)), emptyFile(t), nil); !errors.Is(err, transfer.ErrChecksum) {
+			t.Errorf("%s: a flipped byte on its way into a file gave %v", name, err)
+		}
+		if flip.Hits() != 1 {
+			t.Errorf("%s: no byte was flipped on its way into a file", name)
+		}
+	}
 }
 
 func putComposite(t *testing.T, a api, data []byte) error {
@@ -640,7 +652,7 @@ func TestStall(t *testing.T) {
 		}
 	}()
 	s := testserver.S3{AccessKey: "a", SecretKey: "b", Region: "us-east-1"}
-	e := newImpatientClient(s, "http://"+listener.Addr().String(), time.Second).engine()
+	e := newImpatientClient(s, "http://"+listener.Addr().String(), time.Second, nil).engine()
 	e.Attempts = 1
 	_, err = e.UploadFile(t.Context(), key, "text/plain", tempFile(t, randomBytes(4*mib)), nil)
 	var timeout net.Error

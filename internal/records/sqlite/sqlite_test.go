@@ -500,7 +500,7 @@ func start(t *testing.T, role, path string) *process {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), self, path)
-	cmd.Env = append(os.Environ(), roleEnv+"="+role)
+	cmd.Env = append(os.Environ(), roleEnv+"="+role, "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = t.Output()
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
