@@ -449,9 +449,13 @@ func testCopyDamaged(t *testing.T, from, to *filestore) {
 		}
 		ids[name] = r.ID
 	}
-	wantFailed := func(t *testing.T, want error) {
+	wantFailed := func(t *testing.T, files int, want error) {
 		t.Helper()
-		for id, c := range from.copyTo(t, to, client.CopyOptions{}) {
+		got := from.copyTo(t, to, client.CopyOptions{})
+		if len(got) != files {
+			t.Errorf("%d files are told of, want %d", len(got), files)
+		}
+		for id, c := range got {
 			if !errors.Is(c.Err, want) {
 				t.Errorf("%q: %v, want %v", id, c.Err, want)
 			}
@@ -459,7 +463,7 @@ func testCopyDamaged(t *testing.T, from, to *filestore) {
 		to.wantNothing(t, false)
 	}
 	rule := from.s3Faults.Inject(getObject, faultproxy.Always(), faultproxy.FlipDownload(3))
-	wantFailed(t, transfer.ErrChecksum)
+	wantFailed(t, 2, transfer.ErrChecksum)
 	if rule.Hits() < 2 {
 		t.Errorf("%d bytes were flipped", rule.Hits())
 	}
@@ -475,11 +479,11 @@ func testCopyDamaged(t *testing.T, from, to *filestore) {
 
 	from, to = from.open(t), to.open(t)
 	from.put(t, from.stored(t, "a.txt"), content+"and more")
-	wantFailed(t, transfer.ErrSize)
+	wantFailed(t, 1, transfer.ErrSize)
 
 	from, to = from.open(t), to.open(t)
 	from.remove(t, from.stored(t, "a.txt"))
-	wantFailed(t, client.ErrObjectMissing)
+	wantFailed(t, 1, client.ErrObjectMissing)
 }
 
 func testCopyMalformed(t *testing.T, from, to *filestore) {

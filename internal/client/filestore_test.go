@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"io"
+	"iter"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -668,6 +669,16 @@ func wantReason(t testing.TB, err error, want client.Reason) {
 	} else if got := client.ReasonOf(err); got != want {
 		t.Errorf("%s (%v), want %s", got, err, want)
 	}
+}
+
+// one returns the result of an operation on one file; it fails the test where there is none, or another one.
+func one[T any](t testing.TB, results iter.Seq[client.Result[T]]) client.Result[T] {
+	t.Helper()
+	all := slices.Collect(results)
+	if len(all) != 1 {
+		t.Fatalf("%d results of one file: %+v", len(all), all)
+	}
+	return all[0]
 }
 
 // errorsOf returns the results' ids and, by id, their errors.

@@ -40,10 +40,9 @@ func testStore(t *testing.T, on servers) {
 
 	// Once more: it succeeds, and the first time stays.
 	f.clock.advance(time.Hour)
-	for r := range f.Store(t.Context(), []string{uploaded.ID}) {
-		if r.Err != nil || r.Value.StoredAt != first {
-			t.Errorf("%+v, %v; want the time %s", r.Value, r.Err, first)
-		}
+	r := one(t, f.Store(t.Context(), []string{uploaded.ID}))
+	if r.Err != nil || r.Value.StoredAt != first {
+		t.Errorf("%+v, %v; want the time %s", r.Value, r.Err, first)
 	}
 	if got := f.record(t, uploaded.ID).StoredAt; got != first {
 		t.Errorf("stored at %s, want %s", got, first)
@@ -74,11 +73,10 @@ func testStore(t *testing.T, on servers) {
 		f := on.open(t)
 		id := f.upload(t).ID
 		f.Settings.StoreOnLoad = true
-		for r := range f.Store(t.Context(), []string{id}) {
-			wantReason(t, r.Err, client.Usage)
-			if !errors.Is(r.Err, client.ErrStoreOnLoad) {
-				t.Error(r.Err)
-			}
+		r := one(t, f.Store(t.Context(), []string{id}))
+		wantReason(t, r.Err, client.Usage)
+		if !errors.Is(r.Err, client.ErrStoreOnLoad) {
+			t.Error(r.Err)
 		}
 		f.wantState(t, id, records.Temporary)
 	})
@@ -92,9 +90,7 @@ func testStoreFillsIn(t *testing.T, on servers) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for r := range f.Store(t.Context(), []string{id}) {
-		wantReason(t, r.Err, client.NotUploaded)
-	}
+	wantReason(t, one(t, f.Store(t.Context(), []string{id})).Err, client.NotUploaded)
 	f.wantState(t, id, records.Placeholder)
 
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, url.URL, strings.NewReader(content))
@@ -114,20 +110,19 @@ func testStoreFillsIn(t *testing.T, on servers) {
 	after := time.Now()
 
 	f.clock.advance(5 * time.Second)
-	for r := range f.Store(t.Context(), []string{id}) {
-		if r.Err != nil {
-			t.Fatal(r.Err)
-		}
-		sameRecord(t, r.Value, records.Record{
-			ID: id, Name: "photo.png", Type: "image/png", Size: int64(len(content)), Meta: `{"album":"1"}`,
-			CreatedAt: f.stamp(5 * time.Second), UploadedAt: r.Value.UploadedAt, StoredAt: f.stamp(0),
-		})
-		at, err := r.Value.UploadedAt.Time()
-		if err != nil || at.Before(before.Truncate(time.Second)) || at.After(after) {
-			t.Errorf("uploaded at %q, and not from %s to %s: %v", r.Value.UploadedAt, before, after, err)
-		}
-		sameRecord(t, f.record(t, id), r.Value)
+	r := one(t, f.Store(t.Context(), []string{id}))
+	if r.Err != nil {
+		t.Fatal(r.Err)
 	}
+	sameRecord(t, r.Value, records.Record{
+		ID: id, Name: "photo.png", Type: "image/png", Size: int64(len(content)), Meta: `{"album":"1"}`,
+		CreatedAt: f.stamp(5 * time.Second), UploadedAt: r.Value.UploadedAt, StoredAt: f.stamp(0),
+	})
+	at, err := r.Value.UploadedAt.Time()
+	if err != nil || at.Before(before.Truncate(time.Second)) || at.After(after) {
+		t.Errorf("uploaded at %q, and not from %s to %s: %v", r.Value.UploadedAt, before, after, err)
+	}
+	sameRecord(t, f.record(t, id), r.Value)
 	f.wantState(t, id, records.Stored)
 }
 
@@ -159,11 +154,10 @@ func testStoreGone(t *testing.T, on servers) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			id := f.raw(t, test.record)
-			for r := range f.Store(t.Context(), []string{id}) {
-				wantReason(t, r.Err, test.want)
-				if r.Err != nil && !strings.HasPrefix(r.Err.Error(), test.says) {
-					t.Errorf("it says %q", r.Err)
-				}
+			r := one(t, f.Store(t.Context(), []string{id}))
+			wantReason(t, r.Err, test.want)
+			if r.Err != nil && !strings.HasPrefix(r.Err.Error(), test.says) {
+				t.Errorf("it says %q", r.Err)
 			}
 			if got := f.record(t, id); got.DeletedAt != test.record.DeletedAt || got.StoredAt != test.record.StoredAt {
 				t.Errorf("the record has become %+v", got)
@@ -178,8 +172,6 @@ func testStoreGone(t *testing.T, on servers) {
 		if s, err := f.Expire(t.Context(), client.ExpireOptions{}); err != nil || s.Expired != 1 {
 			t.Fatalf("%+v, %v", s, err)
 		}
-		for r := range f.Store(t.Context(), []string{id}) {
-			wantReason(t, r.Err, client.Expired)
-		}
+		wantReason(t, one(t, f.Store(t.Context(), []string{id})).Err, client.Expired)
 	})
 }

@@ -29,13 +29,13 @@ func certified() (server *tls.Config, roots *x509.CertPool) {
 	return &tls.Config{Certificates: s.TLS.Certificates}, s.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
 }
 
-// put puts an object of so many bytes into a server with TLS, to which dial connects.
+// put puts an object of so many bytes into a server with TLS, to which dial connects. It gives up a handshake before a connection.
 func put(ctx context.Context, roots *x509.CertPool, stall time.Duration, dial client.DialFunc, size int) error {
 	api := client.NewS3(aws.Config{
 		Region: "us-east-1",
 		HTTPClient: client.HTTPClient(stall, dial).WithTransportOptions(func(t *http.Transport) {
 			t.TLSClientConfig.RootCAs = roots
-			t.TLSHandshakeTimeout = time.Second
+			t.TLSHandshakeTimeout = stall / 2
 		}),
 		Credentials: credentials.NewStaticCredentialsProvider("key", "secret", ""),
 	}, func(o *s3.Options) {
@@ -94,7 +94,11 @@ func TestGivingUpAStuckBody(t *testing.T) {
 	ctx, giveUp := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- put(ctx, roots, time.Minute, dial, 1<<20) }()
-	<-stuck
+	select {
+	case <-stuck:
+	case err := <-ended:
+		t.Fatalf("before it was stuck: %v", err)
+	}
 	giveUp()
 	select {
 	case err := <-ended:

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -341,9 +342,9 @@ func (b *blocking) BatchExecuteStatement(ctx context.Context, in *dynamodb.Batch
 // queued waits until n writes are in the queue.
 func (b *blocking) queued(t *testing.T, table *dynamo.Table, n int) {
 	t.Helper()
-	for table.Queued() != n {
-		if t.Context().Err() != nil {
-			t.Fatal("not queued")
+	for deadline := time.Now().Add(time.Minute); table.Queued() != n; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d writes are in the queue, not %d", table.Queued(), n)
 		}
 	}
 }

@@ -1091,26 +1091,39 @@ func testUnknownAttributes(t *testing.T, table records.Table) {
 			t.Fatalf("%s record: owner %q", r.State(), got)
 		}
 	}
-	for id, expire := range map[string]func(id string) (records.Record, error){
-		"expired":   func(id string) (records.Record, error) { return table.Expire(ctx, id, now, now) },
-		"abandoned": func(id string) (records.Record, error) { return table.Abandon(ctx, id, now, now) },
-		"filled":    func(id string) (records.Record, error) { return table.Store(ctx, id, now, new(upload(false))) },
-		"corrected": func(id string) (records.Record, error) { return table.Correct(ctx, id, "", upload(false)) },
-		"imported":  func(id string) (records.Record, error) { return records.Record{}, table.Import(ctx, temporary(id)) },
+	undated := func(r *records.Record) { r.CreatedAt = "" }
+	for id, test := range map[string]struct {
+		from func(id string) records.Record
+		do   func(id string) (records.Record, error)
+	}{
+		"expired":    {temporary, func(id string) (records.Record, error) { return table.Expire(ctx, id, now, now) }},
+		"abandoned":  {placeholder, func(id string) (records.Record, error) { return table.Abandon(ctx, id, now, now) }},
+		"filled":     {placeholder, func(id string) (records.Record, error) { return table.Store(ctx, id, now, new(upload(false))) }},
+		"unrecorded": {placeholder, func(id string) (records.Record, error) { return table.Correct(ctx, id, "", upload(false)) }},
+		"corrected":  {temporary, func(id string) (records.Record, error) { return table.Correct(ctx, id, uploaded, upload(false)) }},
+		"marked":     {temporary, func(id string) (records.Record, error) { return table.MarkPending(ctx, id, now, deleted) }},
+		"unmarked": {
+			func(id string) records.Record {
+				return with(temporary(id), func(r *records.Record) { r.StoredAt = stored })
+			},
+			func(id string) (records.Record, error) { return table.UnmarkPending(ctx, id, now) },
+		},
+		"imported": {
+			func(id string) records.Record { return with(placeholder(id), undated) },
+			func(id string) (records.Record, error) { return records.Record{}, table.Import(ctx, temporary(id)) },
+		},
+		"announced": { // this one removes attributes
+			func(id string) records.Record { return with(temporary(id), undated) },
+			func(id string) (records.Record, error) {
+				r := with(placeholder(id), func(r *records.Record) { r.DeletedAt = deleted })
+				return r, table.ImportAnnounced(ctx, r, uploaded)
+			},
+		},
 	} {
-		put(t, table, with(placeholder(id), func(r *records.Record) {
-			if id == "imported" {
-				r.CreatedAt = ""
-			}
-		}))
-		if id == "expired" {
-			if _, err := table.Uploaded(ctx, id, upload(false)); err != nil {
-				t.Fatal(err)
-			}
-		}
+		put(t, table, test.from(id))
 		attributes.SetAttribute(t, id, "owner", "somebody")
-		if _, err := expire(id); err != nil {
-			t.Fatal(err)
+		if _, err := test.do(id); err != nil {
+			t.Fatalf("%s record: %v", id, err)
 		}
 		if got := attributes.Attribute(t, id, "owner"); got != "somebody" {
 			t.Errorf("%s record: owner %q", id, got)
