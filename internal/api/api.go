@@ -29,8 +29,8 @@ const (
 	MaxMeta = 4096
 )
 
-// DefaultTimeout is shorter than the 29 seconds after which Amazon API Gateway gives up, also with the 5 seconds that it
-// may take to undo what was made.
+// DefaultTimeout is shorter than the 29 seconds after which Amazon API Gateway gives up, also with the 5 seconds after it that
+// the answer to a write may take, and the undoing of that (package transfer, Outlive and Cleanup).
 const DefaultTimeout = 22 * time.Second
 
 // The defaults of [Options]: those of the contract's usage plan, and for calls without a key.
