@@ -67,8 +67,8 @@ type Options struct {
 	// Quota is how many calls each key has in a calendar month (UTC). 0: DefaultQuota; negative: any. They are
 	// counted in this process: a new one begins with none.
 	Quota int
-	// PerAddress limits the calls without a key from each address: POST /file, which makes a record, and DELETE
-	// /file/ID. The defaults are those of PerKey.
+	// PerAddress limits the calls without a key from each address: POST /file, which makes a record, DELETE
+	// /file/ID, and those on /files whose key is wrong or missing. The defaults are those of PerKey.
 	PerAddress Limit
 	// Anonymous limits these calls of all addresses together.
 	Anonymous Limit

@@ -174,7 +174,10 @@ func (h *handler) admit(c call, r *http.Request, line *logLine) error {
 	switch {
 	case c.keyed && h.keys != nil:
 		number, use := h.keys.find(r.Header.Get("X-Api-Key"))
-		if use == nil {
+		if use == nil { // who guesses keys is slowed down, as who guesses tokens is
+			if err := h.anonymous.take(h.address(r)); err != nil {
+				return err
+			}
 			return refuse(http.StatusForbidden, "Forbidden")
 		}
 		line.key = number

@@ -91,8 +91,8 @@ func (u *usage) take(now time.Time) error {
 // maxAddresses is how many addresses are told apart at a time, at least: about a megabyte of them.
 const maxAddresses = 10_000
 
-// anonymous limits the calls that need no key: those of each address, and those of all. What they can do is make
-// placeholders, each of which a sweep removes; the limits bound what that costs.
+// anonymous limits the calls that need no key, or come with a wrong one: those of each address, and those of all. What they
+// can do is make placeholders, each of which a sweep removes, and guess; the limits bound what that costs and finds.
 type anonymous struct {
 	perAddress Limit
 	all        *rate.Limiter // nil: any rate
