@@ -72,8 +72,8 @@ type Options struct {
 	PerAddress Limit
 	// Anonymous limits these calls of all addresses together.
 	Anonymous Limit
-	// Address tells where a request comes from, for PerAddress and the log, where a proxy stands before this
-	// server. nil: the connection's. What a header says may be trusted only if the proxy sets it.
+	// Address tells where a request comes from, for PerAddress and the log: [Forwarded], where a proxy stands before this
+	// server. nil: the connection's. It is called more than once for a request.
 	Address func(*http.Request) string
 
 	// Timeout ends a request that takes longer, with 503. 0: DefaultTimeout.

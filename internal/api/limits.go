@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"net/http"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -145,15 +144,10 @@ func (a *anonymous) limiterOf(network string) *rate.Limiter {
 // network is what one user has of addresses: one of IPv4, 2^64 of IPv6 (RFC 6177). An address that is none stands for
 // itself.
 func network(address string) string {
-	ip, err := netip.ParseAddr(address)
-	if err != nil {
-		withPort, err := netip.ParseAddrPort(address)
-		if err != nil {
-			return short(address)
-		}
-		ip = withPort.Addr()
+	ip, ok := parseAddress(address)
+	if !ok {
+		return short(address)
 	}
-	ip = ip.Unmap().WithZone("")
 	if ip.Is4() {
 		return ip.String()
 	}
