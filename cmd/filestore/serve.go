@@ -423,11 +423,11 @@ func (s *service) sweepOnce(ctx context.Context) {
 			}
 		},
 	})
-	switch {
-	case err == nil:
-	case ctx.Err() != nil:
+	if err != nil && ctx.Err() != nil {
 		return
-	default:
+	}
+	s.app.warnSwept(run.summary)
+	if err != nil {
 		s.app.fail(subject{}, fmt.Errorf("sweep: %w", err))
 		return
 	}
