@@ -94,13 +94,13 @@ func addAPIParameters(d *Document, opts API) {
 		Type: "String", Description: "FILESTORE_STORE_ON_LOAD: whether files are stored the moment they are uploaded.",
 		Default: strconv.FormatBool(opts.StoreOnLoad), AllowedValues: yesNo,
 	})
-	const duration = `^([0-9]+d?|([0-9]+(\.[0-9]+)?[hms])+)$`
+	const duration = `^([1-9][0-9]*d?|[1-9][0-9]*(\.[0-9]+)?[hms]([0-9]+(\.[0-9]+)?[hms])*)$` // what the program takes, and not 0
 	d.Parameters.add("UrlExpiration", parameter{
-		Type: "String", Description: "FILESTORE_URL_EXPIRATION: the lifetime of presigned URLs. They also end with the credentials of the function.",
+		Type: "String", Description: "FILESTORE_URL_EXPIRATION: the lifetime of presigned URLs, from 1s to 7d. They also end with the credentials of the function.",
 		Default: opts.URLExpiration, AllowedPattern: duration,
 	})
 	d.Parameters.add("TemporaryLifetime", parameter{
-		Type: "String", Description: "FILESTORE_TEMPORARY_LIFETIME: how long files that nobody stores are kept.",
+		Type: "String", Description: "FILESTORE_TEMPORARY_LIFETIME: how long files that nobody stores are kept, such as 90m or 2d.",
 		Default: opts.TemporaryLifetime, AllowedPattern: duration,
 	})
 	number("RateLimit", "How many requests a second may come with the key.", api.DefaultRate)
@@ -206,20 +206,27 @@ func addGateway(d *Document) error {
 	var deployed section[*resource]
 	// What the gateway answers by itself has the API's form, and pages may read it.
 	for _, r := range []struct {
-		name string
-		more properties
+		name       string
+		retryAfter string // seconds; empty: it does not say
+		more       properties
 	}{
-		{"DEFAULT_4XX", nil},
-		{"DEFAULT_5XX", nil},
+		{"DEFAULT_4XX", "", nil},
+		{"DEFAULT_5XX", "", nil},
+		{"THROTTLED", "1", nil},
 		// So it calls a path or a method that there is not.
-		{"MISSING_AUTHENTICATION_TOKEN", properties{
+		{"MISSING_AUTHENTICATION_TOKEN", "", properties{
 			"StatusCode": "404", "ResponseTemplates": properties{"application/json": `{"message": "Not Found"}`},
 		}},
 	} {
-		p := properties{
-			"RestApiId": inAPI, "ResponseType": r.name,
-			"ResponseParameters": properties{"gatewayresponse.header.Access-Control-Allow-Origin": "'*'"},
+		const header = "gatewayresponse.header."
+		headers := properties{
+			header + "Access-Control-Allow-Origin": "'*'", header + "Access-Control-Expose-Headers": "'Retry-After'",
+			header + "Cache-Control": "'no-store'",
 		}
+		if r.retryAfter != "" {
+			headers[header+"Retry-After"] = "'" + r.retryAfter + "'"
+		}
+		p := properties{"RestApiId": inAPI, "ResponseType": r.name, "ResponseParameters": headers}
 		maps.Copy(p, r.more)
 		deployed.add("Gateway"+logicalID(strings.ToLower(r.name)), &resource{Type: "AWS::ApiGateway::GatewayResponse", Properties: p})
 	}

@@ -70,6 +70,7 @@ func TestCheck(t *testing.T) {
 		"default":              {"Parameters.PointInTimeRecovery.Default", "no", `PointInTimeRecovery: the default "no" is not allowed`},
 		"number":               {"Parameters.RateLimit.Default", "ten", `RateLimit: the default "ten" is no number`},
 		"default by pattern 2": {"Parameters.UrlExpiration.Default", "an hour", `UrlExpiration: the default "an hour" is not allowed`},
+		"default by pattern 3": {"Parameters.TemporaryLifetime.Default", "0", `TemporaryLifetime: the default "0" is not allowed`},
 		"order":                {"Resources.Bucket.DependsOn", []any{"Permission"}, `Bucket.DependsOn: there is no "Permission"`},
 		"condition":            {"Resources.SweepFunction.Condition", "Sweeps", `SweepFunction.Condition: unknown`},
 		"policy":               {"Resources.ApiRole.Properties.Policies.1.PolicyDocument.Statement.0.Resource", obj{"Fn::GetAtt": []any{"Log", "Arn"}}, `Resource: Log has no attribute "Arn"`},
@@ -86,6 +87,26 @@ func TestCheck(t *testing.T) {
 				t.Errorf("%s = %v: the check says %v, want %q", test.path, test.value, err, test.want)
 			}
 		})
+	}
+}
+
+// What the gateway answers by itself is not kept either, and says when to come again.
+func TestGatewayResponses(t *testing.T) {
+	retryAfter := make(map[string]any)
+	for name, r := range object(render(t, template.Options{Table: "Files", API: theAPI()})["Resources"]) {
+		if object(r)["Type"] != "AWS::ApiGateway::GatewayResponse" {
+			continue
+		}
+		p := object(object(r)["Properties"])
+		headers := object(p["ResponseParameters"])
+		retryAfter[fmt.Sprint(p["ResponseType"])] = headers["gatewayresponse.header.Retry-After"]
+		if headers["gatewayresponse.header.Cache-Control"] != "'no-store'" || headers["gatewayresponse.header.Access-Control-Allow-Origin"] != "'*'" {
+			t.Errorf("%s: %v", name, headers)
+		}
+	}
+	want := map[string]any{"DEFAULT_4XX": nil, "DEFAULT_5XX": nil, "THROTTLED": "'1'", "MISSING_AUTHENTICATION_TOKEN": nil}
+	if !maps.Equal(retryAfter, want) {
+		t.Errorf("%v", retryAfter)
 	}
 }
 
