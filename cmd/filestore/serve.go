@@ -91,8 +91,8 @@ know the tokens that others handed out, with which a browser takes back what it 
 	flags.Float64Var(&opts.rate, "rate", api.DefaultRate, "requests a second of each key, and of each address without one; 0: any")
 	flags.IntVar(&opts.burst, "burst", api.DefaultBurst, "requests that may come at once after a while without any")
 	flags.IntVar(&opts.quota, "quota", api.DefaultQuota, "requests a month of each key, counted while this runs; 0: any")
-	flags.StringSliceVar(&opts.trustProxy, "trust-proxy", nil, "proxies that tell where requests come from, each an address or a network such as 10.0.0.0/8: a list of `CIDR,...`")
-	flags.StringVar(&opts.addressHeader, "address-header", defaultAddressHeader, "`NAME` of the header in which they do")
+	flags.StringSliceVar(&opts.trustProxy, "trust-proxy", nil, "`CIDR,...` of proxies that tell where requests come from, each a network such as 10.0.0.0/8 or an address")
+	flags.StringVar(&opts.addressHeader, "address-header", defaultAddressHeader, "`NAME` of the header in which the proxies of --trust-proxy do")
 	flags.StringVar(&opts.formAction, "form-action", "", "`URL` of a backend that gets the ids of what was uploaded on the page (default: the page shows the command that stores them)")
 	registerAudit(flags, &opts.audit)
 	return cmd
