@@ -6,6 +6,10 @@ import (
 	"strings"
 )
 
+// minAPIKey is how many bytes each of FILESTORE_API_KEYS has at least: 64 bits in hexadecimal digits. Those of Amazon API
+// Gateway have 20 or more.
+const minAPIKey = 16
+
 // configuredKeys are those of FILESTORE_API_KEYS, nil where it is not set.
 func (a *app) configuredKeys() ([]string, error) {
 	text, _ := a.lookupEnv("FILESTORE_API_KEYS")
@@ -21,6 +25,11 @@ func (a *app) configuredKeys() ([]string, error) {
 	a.secrets.add(keys...)
 	if len(keys) == 0 {
 		return nil, usagef("", "FILESTORE_API_KEYS has no key")
+	}
+	for _, key := range keys {
+		if len(key) < minAPIKey {
+			return nil, usagef(keysHint, "FILESTORE_API_KEYS has a key of %d bytes, and each must have %d or more", len(key), minAPIKey)
+		}
 	}
 	return keys, nil
 }

@@ -125,13 +125,7 @@ func sweepStore(ctx context.Context, a *app, opts *expireOptions, run *sweepRun)
 	})
 	summary := run.summary
 	run.whole = err == nil && !summary.Unfinished
-	if summary.Unlisted != nil {
-		a.message("warning", "multipart uploads were left alone, since they can't be listed: %s", describe(summary.Unlisted))
-	}
-	if summary.Unindexed != nil {
-		a.remark(subject{}, "all records were read, since the index of those that are pending can't be: %s", describe(summary.Unindexed))
-	}
-	a.warnUnreadable(summary.Unreadable)
+	a.warnSwept(summary)
 	if err != nil {
 		return err
 	}
@@ -180,6 +174,17 @@ func (a *app) sweptReport(t *tally, dryRun bool) func(client.Swept) {
 			json:  sweptJSON{ID: s.ID, Name: s.Name, Action: s.Action, DryRun: dryRun},
 		})
 	}
+}
+
+// warnSwept tells of what a sweep could not look at.
+func (a *app) warnSwept(s client.Summary) {
+	if s.Unlisted != nil {
+		a.message("warning", "multipart uploads were left alone, since they can't be listed: %s", describe(s.Unlisted))
+	}
+	if s.Unindexed != nil {
+		a.remark(subject{}, "all records were read, since the index of those that are pending can't be: %s", describe(s.Unindexed))
+	}
+	a.warnUnreadable(s.Unreadable)
 }
 
 // warnUnreadable tells of records that were met and left alone.

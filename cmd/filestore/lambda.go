@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"path/filepath"
 
@@ -39,6 +38,7 @@ func asLambda(program string, lookupEnv func(string) (string, bool), args []stri
 	return args
 }
 
+// runLambda does not return once it has begun to handle events: the process ends with it, and nothing is closed.
 func runLambda(ctx context.Context, a *app) (err error) {
 	if address, ok := a.lookupEnv(lambda.RuntimeAPI); !ok || address == "" {
 		return usagef("", "this is not an AWS Lambda function: %s is not set", lambda.RuntimeAPI)
@@ -54,12 +54,11 @@ func runLambda(ctx context.Context, a *app) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, store.close()) }()
 	stderr := plainJSON{a.stderr, a.secrets.hide}
 	log := slog.New(lambda.WithRequestID(slog.NewJSONHandler(stderr, &slog.HandlerOptions{ReplaceAttr: logTime})))
 	opts.Client, opts.Log = store.Client, log
 	lambda.Serve(ctx, newFunction(opts), stderr)
-	return ctx.Err()
+	return nil
 }
 
 // newFunction returns what answers events: those of a REST API that has checked a key, and others, which must have one of

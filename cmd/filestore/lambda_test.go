@@ -11,6 +11,7 @@ import (
 
 	"github.com/designfultech/filestore/internal/api"
 	"github.com/designfultech/filestore/internal/client"
+	"github.com/designfultech/filestore/internal/faultproxy"
 	"github.com/designfultech/filestore/internal/lambda"
 	"github.com/designfultech/filestore/internal/records"
 	"github.com/designfultech/filestore/internal/records/dynamo"
@@ -37,58 +38,72 @@ func (s *site) function(t *testing.T) *lambda.Function {
 	})
 }
 
-// ask sends a request as a REST API that has checked a key, and returns the body of the answer.
-func ask(t *testing.T, f *lambda.Function, status int, method, path, body, token string) string {
-	t.Helper()
-	path, query, _ := strings.Cut(path, "?")
-	values := make(map[string]string)
-	if query != "" {
-		values[query] = "yes"
-	}
-	event, err := json.Marshal(map[string]any{
-		"httpMethod": method, "path": path, "body": body, "queryStringParameters": values,
-		"headers":        map[string]string{"Content-Type": "application/json", "Authorization": "Bearer " + token},
-		"requestContext": map[string]any{"apiId": "a1b2c3d4e5", "identity": map[string]any{"apiKeyId": "k3y1d2c3b4"}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := f.Invoke(t.Context(), event)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var answer struct {
-		StatusCode int
-		Body       string
-	}
-	if err := json.Unmarshal(out, &answer); err != nil || answer.StatusCode != status {
-		t.Fatalf("%s %s %s: %s (%v), want %d", method, path, body, out, err, status)
-	}
-	return answer.Body
-}
-
-// serveAPI does what the clients of the API ask for.
+// serveAPI does what the clients of the API ask for, as requests of a REST API that has checked a key.
 func serveAPI(t *testing.T, s *site) {
 	f := s.function(t)
+	useAPI(t, s, func(method, path, body, token string) (status int, answer string) {
+		path, query, _ := strings.Cut(path, "?")
+		values := make(map[string]string)
+		if query != "" {
+			values[query] = "yes"
+		}
+		event, err := json.Marshal(map[string]any{
+			"httpMethod": method, "path": path, "body": body, "queryStringParameters": values,
+			"headers":        map[string]string{"Content-Type": "application/json", "Authorization": "Bearer " + token},
+			"requestContext": map[string]any{"apiId": "a1b2c3d4e5", "identity": map[string]any{"apiKeyId": "k3y1d2c3b4"}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := f.Invoke(t.Context(), event)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var response struct {
+			StatusCode int
+			Body       string
+		}
+		if err := json.Unmarshal(out, &response); err != nil {
+			t.Fatal(err)
+		}
+		return response.StatusCode, response.Body
+	})
+}
+
+// useAPI asks for all that clients of the API ask for, by send.
+func useAPI(t *testing.T, s *site, send func(method, path, body, token string) (status int, answer string)) {
+	t.Helper()
+	ask := func(want int, method, path, body, token string) string {
+		t.Helper()
+		status, answer := send(method, path, body, token)
+		if status != want {
+			t.Fatalf("%s %s %s: %d %s, want %d", method, path, body, status, answer, want)
+		}
+		return answer
+	}
 	create := func() (file struct{ ID, URL, Token string }) {
-		if err := json.Unmarshal([]byte(ask(t, f, http.StatusOK, "POST", "/file", `{"name": "a.txt"}`, "")), &file); err != nil {
+		if err := json.Unmarshal([]byte(ask(http.StatusOK, "POST", "/file", `{"name": "a.txt"}`, "")), &file); err != nil {
 			t.Fatal(err)
 		}
 		return file
 	}
+	// What may have made a record is undone.
+	s.dynamoDB.Inject(faultproxy.Operation("PutItem"), faultproxy.First(1), faultproxy.Refusal(http.StatusBadRequest, "ItemCollectionSizeLimitExceededException"))
+	ask(http.StatusServiceUnavailable, "POST", "/file", `{"name": "a.txt"}`, "")
+
 	// It is not told of uploads, and asks.
 	file, other := create(), create()
 	request(t, http.MethodPut, file.URL)
 	request(t, http.MethodPut, other.URL)
-	ask(t, f, http.StatusOK, "PUT", "/files", quote(file.ID), "")
-	ask(t, f, http.StatusOK, "POST", "/files?nonstored", quote(other.ID, create().ID, client.NewID()), "")
+	ask(http.StatusOK, "PUT", "/files", quote(file.ID), "")
+	ask(http.StatusOK, "POST", "/files?nonstored", quote(other.ID, create().ID, client.NewID()), "")
 	var shown []struct{ URL string }
-	if err := json.Unmarshal([]byte(ask(t, f, http.StatusOK, "POST", "/files", quote(file.ID), "")), &shown); err != nil || len(shown) != 1 {
+	if err := json.Unmarshal([]byte(ask(http.StatusOK, "POST", "/files", quote(file.ID), "")), &shown); err != nil || len(shown) != 1 {
 		t.Fatal(shown, err)
 	}
 	request(t, http.MethodGet, shown[0].URL)
-	ask(t, f, http.StatusNoContent, "DELETE", "/file/"+other.ID, "", other.Token)
-	ask(t, f, http.StatusNotFound, "PUT", "/files", quote(client.NewID()), "")
+	ask(http.StatusNoContent, "DELETE", "/file/"+other.ID, "", other.Token)
+	ask(http.StatusNotFound, "PUT", "/files", quote(client.NewID()), "")
 
 	var many []string
 	for range 10 {
@@ -96,9 +111,9 @@ func serveAPI(t *testing.T, s *site) {
 		request(t, http.MethodPut, file.URL)
 		many = append(many, file.ID)
 	}
-	ask(t, f, http.StatusOK, "PUT", "/files", quote(many...), "")
-	ask(t, f, http.StatusOK, "DELETE", "/files", quote(append(many, file.ID)...), "")
-	ask(t, f, http.StatusGone, "PUT", "/files", quote(file.ID), "")
+	ask(http.StatusOK, "PUT", "/files", quote(many...), "")
+	ask(http.StatusOK, "DELETE", "/files", quote(append(many, file.ID)...), "")
+	ask(http.StatusGone, "PUT", "/files", quote(file.ID), "")
 }
 
 // beNotified is told of objects of every kind.

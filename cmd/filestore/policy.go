@@ -26,9 +26,12 @@ func newPolicyCmd(a *app) *cobra.Command {
   uploader  upload, uploads, store, info, presign put; copy, at the destination
   reader    info, download, presign get; copy of files by their ids, at the source
   sweeper   expire, list, stats, index backfill, verify (but for the repair of orphans)
-  api            the HTTP API, before whatever asks for it
+  api       serve, which with --sweep-every needs sweeper too; the HTTP API on AWS Lambda
   notifications  what S3 tells of objects that were written
   admin     every command; delete, init and the rest of index are for it alone
+
+To undo an upload or to sweep takes the rights with which files can be deleted, stored ones
+too. So all roles but reader can do that, though delete is no command of theirs.
 
 It is for the one bucket and table that are configured. Without --region or AWS_REGION the
 table may be in any region, without --account in any account.

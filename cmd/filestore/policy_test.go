@@ -47,7 +47,7 @@ func roleRuns() map[policy.Role][]roleRun {
 		policy.Uploader:      {uploads},
 		policy.Reader:        {reads},
 		policy.Sweeper:       {sweeps},
-		policy.API:           {{"serve", serveAPI}},
+		policy.API:           {{"API", serveAPI}, {"serve", serveOverHTTP}},
 		policy.Notifications: {{"lambda", beNotified}},
 		policy.Admin:         {uploads, reads, sweeps, {"administer", administer}},
 	}
@@ -72,33 +72,7 @@ func TestPolicies(t *testing.T) {
 				}
 				recorded = append(recorded, calls[run.name]...)
 			}
-			scope := policy.Scope{
-				Partition: "aws", Region: "eu-central-1", Account: "123456789012", Bucket: "my-files", Table: "Files",
-			}
-			doc := printedPolicy(t, role, scope)
-
-			seen := make(map[string]bool)
-			for _, c := range recorded {
-				op := c.service + " " + c.operation
-				if seen[op] {
-					continue
-				}
-				seen[op] = true
-				needs, known := policy.Needs(c.service, c.operation, role, scope)
-				if !known {
-					t.Errorf("%s is called, and not in operations() in internal/policy/operations.go: add it there, with the role %q", op, role)
-				}
-				for _, need := range needs {
-					resource := need.Resource
-					if bucket, ok := strings.CutSuffix(resource, "/*"); ok {
-						resource = bucket + "/" + c.key
-					}
-					if !doc.allows(need.Action, resource) {
-						t.Errorf("commands of the role %q call %s, which needs %s on %s, and its policy does not allow that: add the role to the line of %s in operations() in internal/policy/operations.go",
-							role, op, need.Action, resource, c.operation)
-					}
-				}
-			}
+			seen := checkAllowed(t, recorded, role)
 			for _, op := range policy.Called(role) {
 				if !seen[op] {
 					t.Errorf("the policy of the role %q is also for %s, which no command calls here: have the runs of this test call it, or take the role away from its line in operations() in internal/policy/operations.go", role, op)
@@ -106,6 +80,51 @@ func TestPolicies(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A server that sweeps has two roles, and those are enough.
+func TestPoliciesOfServe(t *testing.T) {
+	s := newSite(t, testserver.Versitygw(t), testserver.Dynalite(t))
+	serveAndSweep(t, s)
+	checkAllowed(t, s.calls(t), policy.API, policy.Sweeper)
+}
+
+// checkAllowed checks that the policies of the roles, taken together, allow the calls. It returns the operations.
+func checkAllowed(t *testing.T, recorded []call, roles ...policy.Role) (seen map[string]bool) {
+	t.Helper()
+	scope := policy.Scope{
+		Partition: "aws", Region: "eu-central-1", Account: "123456789012", Bucket: "my-files", Table: "Files",
+	}
+	doc := printedPolicy(t, scope, roles...)
+	seen = make(map[string]bool)
+	for _, c := range recorded {
+		op := c.service + " " + c.operation
+		if seen[op] {
+			continue
+		}
+		seen[op] = true
+		var needs []policy.Need
+		var known bool
+		for _, role := range roles {
+			if needs, known = policy.Needs(c.service, c.operation, role, scope); known {
+				break
+			}
+		}
+		if !known {
+			t.Errorf("%s is called, and not in operations() in internal/policy/operations.go: add it there, with one of the roles %q", op, roles)
+		}
+		for _, need := range needs {
+			resource := need.Resource
+			if bucket, ok := strings.CutSuffix(resource, "/*"); ok {
+				resource = bucket + "/" + c.key
+			}
+			if !doc.allows(need.Action, resource) {
+				t.Errorf("commands of the roles %q call %s, which needs %s on %s, and their policy does not allow that: add one of the roles to the line of %s in operations() in internal/policy/operations.go",
+					roles, op, need.Action, resource, c.operation)
+			}
+		}
+	}
+	return seen
 }
 
 // TestPoliciesAreEnough runs the commands of each role on a server that knows IAM, with
@@ -124,6 +143,11 @@ func TestPoliciesAreEnough(t *testing.T) {
 			}
 		})
 	}
+	t.Run("serve, which sweeps", func(t *testing.T) {
+		s := newSite(t, s3Server, table)
+		s.restrictTo(t, policy.API, policy.Sweeper)
+		serveAndSweep(t, s)
+	})
 	t.Run("and no more", func(t *testing.T) {
 		for _, role := range []policy.Role{policy.Reader, policy.Sweeper} {
 			s := newSite(t, s3Server, table)
@@ -373,12 +397,12 @@ func (s *site) another(t *testing.T) *site {
 	return other
 }
 
-// restrictTo gives the program credentials that are allowed what the policy of the role says of
+// restrictTo gives the program credentials that are allowed what the policies of the roles say of
 // S3. MinIO refuses actions of which it does not know the calls either: all of DynamoDB, and two
 // of S3. Of the others it wants the spelling of the call, where IAM ignores the case.
-func (s *site) restrictTo(t *testing.T, role policy.Role) {
+func (s *site) restrictTo(t *testing.T, roles ...policy.Role) {
 	t.Helper()
-	doc := printedPolicy(t, role, policy.Scope{Partition: "aws", Region: "us-east-1", Bucket: s.bucket, Table: s.table})
+	doc := printedPolicy(t, policy.Scope{Partition: "aws", Region: "us-east-1", Bucket: s.bucket, Table: s.table}, roles...)
 	for i, st := range doc.Statement {
 		doc.Statement[i].Action = nil
 		for _, action := range st.Action {
@@ -388,7 +412,7 @@ func (s *site) restrictTo(t *testing.T, role policy.Role) {
 		}
 	}
 	doc.Statement = slices.DeleteFunc(doc.Statement, func(s policy.Statement) bool { return len(s.Action) == 0 })
-	s.restrict(t, string(role), doc)
+	s.restrict(t, string(roles[0]), doc)
 }
 
 // restrict gives the program credentials that are allowed what the policy says of S3.
@@ -527,7 +551,17 @@ func operationOf(r faultproxy.Request) (service, operation, key string, err erro
 // printed is a policy as the program prints it.
 type printed policy.Document
 
-func printedPolicy(t *testing.T, role policy.Role, scope policy.Scope) printed {
+// printedPolicy is what is printed for the roles, in one policy.
+func printedPolicy(t *testing.T, scope policy.Scope, roles ...policy.Role) (all printed) {
+	t.Helper()
+	for _, role := range roles {
+		doc := printedPolicyOf(t, role, scope)
+		all.Version, all.Statement = doc.Version, append(all.Statement, doc.Statement...)
+	}
+	return all
+}
+
+func printedPolicyOf(t *testing.T, role policy.Role, scope policy.Scope) printed {
 	t.Helper()
 	args := []string{"policy", "--role", string(role), "--bucket", scope.Bucket, "--table", scope.Table, "--region", scope.Region}
 	if scope.Account != "" {

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -38,20 +39,27 @@ const (
 	// settleGrace is how long what was uploaded until then may take to be recorded.
 	settleGrace = 10 * time.Second
 
+	// defaultAddressHeader is where proxies tell whom they forward a request for.
+	defaultAddressHeader = "X-Forwarded-For"
+
 	// anonymousFactor is how many times more calls without a key there may be of all addresses together than of
 	// one, as it is of the API's defaults.
 	anonymousFactor = api.DefaultAnonymousRate / api.DefaultRate
 )
 
 type serveOptions struct {
-	listen     string
-	s3Listen   string
-	sweepEvery duration
-	rate       float64
-	burst      int
-	quota      int
-	audit      string
-	formAction string
+	listen        string
+	s3Listen      string
+	sweepEvery    duration
+	rate          float64
+	burst         int
+	quota         int
+	trustProxy    []string
+	addressHeader string
+	audit         string
+	formAction    string
+
+	proxies []netip.Prefix // trustProxy, read
 }
 
 func newServeCmd(a *app) *cobra.Command {
@@ -79,10 +87,12 @@ know the tokens that others handed out, with which a browser takes back what it 
 	flags := cmd.Flags()
 	flags.StringVar(&opts.listen, "listen", defaultListen, "`HOST:PORT` of the API")
 	flags.StringVar(&opts.s3Listen, "s3-listen", local.DefaultListen, "address of the S3 endpoint of a local store, on the loopback interface")
-	flags.Var(&opts.sweepEvery, "sweep-every", "remove what is due as often, as \"expire\" does; 0: never (default: 30m of a local store, unless files are stored on load)")
+	flags.Var(&opts.sweepEvery, "sweep-every", "remove what is due as often, as \"expire\" does; 0: never (default: 30m of a local store)")
 	flags.Float64Var(&opts.rate, "rate", api.DefaultRate, "requests a second of each key, and of each address without one; 0: any")
 	flags.IntVar(&opts.burst, "burst", api.DefaultBurst, "requests that may come at once after a while without any")
 	flags.IntVar(&opts.quota, "quota", api.DefaultQuota, "requests a month of each key, counted while this runs; 0: any")
+	flags.StringSliceVar(&opts.trustProxy, "trust-proxy", nil, "`CIDR,...` of proxies that tell where requests come from, each a network such as 10.0.0.0/8 or an address")
+	flags.StringVar(&opts.addressHeader, "address-header", defaultAddressHeader, "`NAME` of the header in which the proxies of --trust-proxy do")
 	flags.StringVar(&opts.formAction, "form-action", "", "`URL` of a backend that gets the ids of what was uploaded on the page (default: the page shows the command that stores them)")
 	registerAudit(flags, &opts.audit)
 	return cmd
@@ -132,6 +142,9 @@ func (opts *serveOptions) check(a *app) error {
 	case opts.quota < 0:
 		return usagef("0 is no limit", "--quota must not be negative")
 	}
+	if err := opts.checkProxies(a); err != nil {
+		return err
+	}
 	if opts.formAction != "" {
 		if u, err := url.Parse(opts.formAction); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 			return usagef("such as https://www.example.com/report", "--form-action %q is no URL of a backend", opts.formAction)
@@ -148,6 +161,31 @@ func (opts *serveOptions) check(a *app) error {
 		return err
 	}
 	return usagef(keysHint, "other computers could reach --listen %s, and FILESTORE_API_KEYS is not set", opts.listen)
+}
+
+// checkProxies reads the proxies. All addresses would be none: then every client says itself where it is.
+func (opts *serveOptions) checkProxies(a *app) error {
+	for _, text := range opts.trustProxy {
+		text = strings.TrimSpace(text)
+		network, err := netip.ParsePrefix(text)
+		if addr, addrErr := netip.ParseAddr(text); addrErr == nil {
+			network, err = netip.PrefixFrom(addr, addr.BitLen()), nil
+		}
+		if err != nil || network.Addr().Is4In6() || network.Addr().Zone() != "" {
+			return usagef("such as 10.0.0.0/8, 192.0.2.1 or 2001:db8::/32", "--trust-proxy %q is no network", text)
+		}
+		if network.Bits() == 0 {
+			return usagef("name those that stand before this server", "--trust-proxy %s would believe everybody", text)
+		}
+		opts.proxies = append(opts.proxies, network)
+	}
+	switch {
+	case len(opts.proxies) == 0 && a.flags.changed("address-header"):
+		return usagef("--trust-proxy CIDR names it", "--address-header %s is believed of a proxy only", opts.addressHeader)
+	case !regexp.MustCompile(`^[A-Za-z0-9-]+$`).MatchString(opts.addressHeader) || strings.EqualFold(opts.addressHeader, "Forwarded"):
+		return usagef("such as X-Forwarded-For or X-Real-IP", "--address-header %q is no header that has addresses alone", opts.addressHeader)
+	}
+	return nil
 }
 
 const keysHint = `export FILESTORE_API_KEYS="$(openssl rand -hex 32)" makes a key`
@@ -333,7 +371,8 @@ func (s *service) handler(ctx context.Context) (http.Handler, error) {
 	limit := api.Limit{Rate: cmp.Or(s.opts.rate, -1), Burst: s.opts.burst}
 	calls := api.New(api.Options{
 		Client: s.store.Client, Keys: s.keys, TokenKey: s.tokenKey, Log: s.log,
-		PerKey: limit, PerAddress: limit,
+		Address: api.Forwarded(s.opts.addressHeader, s.opts.proxies),
+		PerKey:  limit, PerAddress: limit,
 		Anonymous: api.Limit{Rate: anonymousFactor * limit.Rate, Burst: anonymousFactor * limit.Burst},
 		Quota:     cmp.Or(s.opts.quota, -1),
 	})
@@ -352,8 +391,7 @@ func (s *service) sweepEvery() time.Duration {
 	if s.app.flags.changed("sweep-every") {
 		return time.Duration(s.opts.sweepEvery)
 	}
-	// In an account another program sweeps, on a schedule; and what is stored on load does not expire.
-	if s.store.local == nil || s.store.Settings.StoreOnLoad {
+	if s.store.local == nil { // in an account another program sweeps, on a schedule
 		return 0
 	}
 	return localSweepEvery
@@ -385,11 +423,11 @@ func (s *service) sweepOnce(ctx context.Context) {
 			}
 		},
 	})
-	switch {
-	case err == nil:
-	case ctx.Err() != nil:
+	if err != nil && ctx.Err() != nil {
 		return
-	default:
+	}
+	s.app.warnSwept(run.summary)
+	if err != nil {
 		s.app.fail(subject{}, fmt.Errorf("sweep: %w", err))
 		return
 	}

@@ -56,8 +56,9 @@ func newAnnouncements(settle func(context.Context, string) error, lost func(stri
 // add takes a key, and returns at once. One that is waiting already is not taken a second time.
 func (n *announcements) add(key string) {
 	n.mu.Lock()
-	full := len(n.waiting) >= mostAnnounced
-	if !full && !n.waiting[key] {
+	known := n.waiting[key]
+	full := !known && len(n.waiting) >= mostAnnounced
+	if !known && !full {
 		n.waiting[key] = true
 		n.running.Go(func() { n.work(key) })
 	}

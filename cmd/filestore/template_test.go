@@ -52,12 +52,16 @@ func runInAccount(ctx context.Context, t *testing.T, env map[string]string, args
 	t.Helper()
 	setAccountEnv(t, env)
 	var out, errs bytes.Buffer
-	a := &app{stdin: strings.NewReader(""), stdout: &out, stderr: &errs, runBy: thisInvoker, release: func() {}, lookupEnv: func(name string) (string, bool) {
+	status := newAccountApp(env, &out, &errs).main(ctx, args)
+	return ran{status, out.String(), errs.String()}
+}
+
+// newAccountApp returns the program with env alone.
+func newAccountApp(env map[string]string, stdout, stderr io.Writer) *app {
+	return &app{stdin: strings.NewReader(""), stdout: stdout, stderr: stderr, runBy: thisInvoker, release: func() {}, lookupEnv: func(name string) (string, bool) {
 		value, ok := env[name]
 		return value, ok
 	}}
-	status := a.main(ctx, args)
-	return ran{status, out.String(), errs.String()}
 }
 
 // setAccountEnv gives the SDK no other environment than env.

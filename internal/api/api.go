@@ -29,8 +29,8 @@ const (
 	MaxMeta = 4096
 )
 
-// DefaultTimeout is shorter than the 29 seconds after which Amazon API Gateway gives up, also with the 5 seconds that it
-// may take to undo what was made.
+// DefaultTimeout is shorter than the 29 seconds after which Amazon API Gateway gives up, also with the 5 seconds after it that
+// the answer to a write may take, and the undoing of that (package transfer, Outlive and Cleanup).
 const DefaultTimeout = 22 * time.Second
 
 // The defaults of [Options]: those of the contract's usage plan, and for calls without a key.
@@ -67,13 +67,13 @@ type Options struct {
 	// Quota is how many calls each key has in a calendar month (UTC). 0: DefaultQuota; negative: any. They are
 	// counted in this process: a new one begins with none.
 	Quota int
-	// PerAddress limits the calls without a key from each address: POST /file, which makes a record, and DELETE
-	// /file/ID. The defaults are those of PerKey.
+	// PerAddress limits the calls without a key from each address: POST /file, which makes a record, DELETE
+	// /file/ID, and those on /files whose key is wrong or missing. The defaults are those of PerKey.
 	PerAddress Limit
 	// Anonymous limits these calls of all addresses together.
 	Anonymous Limit
-	// Address tells where a request comes from, for PerAddress and the log, where a proxy stands before this
-	// server. nil: the connection's. What a header says may be trusted only if the proxy sets it.
+	// Address tells where a request comes from, for PerAddress and the log: [Forwarded], where a proxy stands before this
+	// server. nil: the connection's. It is called more than once for a request.
 	Address func(*http.Request) string
 
 	// Timeout ends a request that takes longer, with 503. 0: DefaultTimeout.

@@ -131,7 +131,9 @@ func (h *handler) showFiles(r request) (any, error) {
 		}
 		switch client.ReasonOf(result.Err) {
 		case client.NotFound, client.Expired, client.Deleted, client.NotUploaded, client.NotStored:
-		case client.Failed, client.Usage, client.Permission, client.Conflict, client.Retry, client.Interrupted:
+		case client.Conflict: // it was written again and again while it was looked at, which is not the caller's mistake
+			return nil, tryAgain(result.Err)
+		case client.Failed, client.Usage, client.Permission, client.Retry, client.Interrupted:
 			return nil, result.Err
 		}
 	}

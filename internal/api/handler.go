@@ -174,7 +174,10 @@ func (h *handler) admit(c call, r *http.Request, line *logLine) error {
 	switch {
 	case c.keyed && h.keys != nil:
 		number, use := h.keys.find(r.Header.Get("X-Api-Key"))
-		if use == nil {
+		if use == nil { // who guesses keys is slowed down, as who guesses tokens is
+			if err := h.anonymous.take(h.address(r)); err != nil {
+				return err
+			}
 			return refuse(http.StatusForbidden, "Forbidden")
 		}
 		line.key = number
@@ -290,6 +293,11 @@ func (f *failure) Unwrap() error { return f.cause }
 
 func refuse(status int, message string) *failure { return &failure{status: status, Message: message} }
 
+// tryAgain is the failure of something that may well succeed a moment later.
+func tryAgain(cause error) *failure {
+	return &failure{status: http.StatusServiceUnavailable, Message: messageRetry, retryAfter: time.Second, cause: cause}
+}
+
 // failureOf classifies an error of package client. Of what went wrong behind the API the caller learns no more than
 // whether trying again is of use: an error of a service names hosts, buckets and accounts.
 func failureOf(err error) *failure {
@@ -297,11 +305,10 @@ func failureOf(err error) *failure {
 		return f
 	}
 	internal := &failure{status: http.StatusInternalServerError, Message: messageInternal, cause: err}
-	retry := &failure{status: http.StatusServiceUnavailable, Message: messageRetry, retryAfter: time.Second, cause: err}
 	_, ofService := errors.AsType[smithy.APIError](err)
 	switch reason := client.ReasonOf(err); {
 	case reason == client.Retry, reason == client.Interrupted, ofService && reason == client.Conflict:
-		return retry
+		return tryAgain(err)
 	case ofService:
 		return internal
 	case reason == client.NotFound:

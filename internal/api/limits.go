@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"net/http"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -91,8 +90,8 @@ func (u *usage) take(now time.Time) error {
 // maxAddresses is how many addresses are told apart at a time, at least: about a megabyte of them.
 const maxAddresses = 10_000
 
-// anonymous limits the calls that need no key: those of each address, and those of all. What they can do is make
-// placeholders, each of which a sweep removes; the limits bound what that costs.
+// anonymous limits the calls that need no key, or come with a wrong one: those of each address, and those of all. What they
+// can do is make placeholders, each of which a sweep removes, and guess; the limits bound what that costs and finds.
 type anonymous struct {
 	perAddress Limit
 	all        *rate.Limiter // nil: any rate
@@ -145,15 +144,10 @@ func (a *anonymous) limiterOf(network string) *rate.Limiter {
 // network is what one user has of addresses: one of IPv4, 2^64 of IPv6 (RFC 6177). An address that is none stands for
 // itself.
 func network(address string) string {
-	ip, err := netip.ParseAddr(address)
-	if err != nil {
-		withPort, err := netip.ParseAddrPort(address)
-		if err != nil {
-			return short(address)
-		}
-		ip = withPort.Addr()
+	ip, ok := parseAddress(address)
+	if !ok {
+		return short(address)
 	}
-	ip = ip.Unmap().WithZone("")
 	if ip.Is4() {
 		return ip.String()
 	}

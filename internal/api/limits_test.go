@@ -158,11 +158,20 @@ func TestRateOfAddresses(t *testing.T) {
 		if a := f.send("DELETE", "/file/0123456789abcdef", ""); a.status != 429 {
 			t.Errorf("guessing tokens: %d", a.status)
 		}
+		if a := f.send("POST", "/files", `[]`, "X-Api-Key: "+otherKey); a.status != 429 {
+			t.Errorf("guessing keys: %d", a.status)
+		}
 		f.keyed("POST", "/files", `[]`).want(t, 200, `[]`)
 		f.send("GET", "/healthz", "").want(t, 200, `{"status": "ok"}`)
 		time.Sleep(time.Second)
 		if got := send("192.0.2.1:1"); got != 400 {
 			t.Errorf("a second later: %d", got)
+		}
+		from = "192.0.2.4:1"
+		for i, want := range []int{403, 403, 429} {
+			if a := f.send("POST", "/files", `[]`, "X-Api-Key: "+otherKey); a.status != want {
+				t.Errorf("wrong key %d: %d, want %d", i, a.status, want)
+			}
 		}
 	})
 }

@@ -109,7 +109,7 @@ func testKeys(t *testing.T, program string, s3 testserver.S3, table string) {
 		"REST API, not checked":            {"", restRequest(t, "PUT", "/files", false, "[]"), "anything", http.StatusForbidden},
 		"REST API, not checked, our own":   {key, restRequest(t, "PUT", "/files", false, "[]"), key, http.StatusOK},
 		"HTTP API, payload 1.0":            {"", newEvent(t, "http-api-1"), "", http.StatusForbidden},
-		"HTTP API, payload 1.0, our own":   {"another," + key, newEvent(t, "http-api-1"), key, http.StatusOK},
+		"HTTP API, payload 1.0, our own":   {"another-key-of-ours," + key, newEvent(t, "http-api-1"), key, http.StatusOK},
 		"HTTP API, payload 2.0":            {"", newEvent(t, "http-api-2"), "anything", http.StatusForbidden},
 		"HTTP API, payload 2.0, wrong key": {key, newEvent(t, "http-api-2"), key + "2", http.StatusForbidden},
 		"HTTP API, payload 2.0, our own":   {key, newEvent(t, "http-api-2"), key, http.StatusOK},

@@ -59,8 +59,11 @@ func (f *Function) request1(ctx context.Context, payload []byte, rest bool) ([]b
 // path1 returns the path of a request, escaped, as the API's resources have it. What the event calls the path has before
 // that what a domain of one's own maps to the stage.
 func path1(e events.APIGatewayProxyRequest) string {
-	if e.Resource == "" || e.Resource == "/" {
+	switch e.Resource {
+	case "", "/":
 		return escaped(e.Path)
+	case defaultRoute: // of an HTTP API: no resource tells where the path begins
+		return withoutStage(escaped(e.Path), e.RequestContext.Stage)
 	}
 	var path strings.Builder
 	for part := range strings.SplitSeq(strings.TrimPrefix(e.Resource, "/"), "/") {
@@ -77,6 +80,18 @@ func path1(e events.APIGatewayProxyRequest) string {
 		}
 	}
 	return path.String()
+}
+
+// What an HTTP API calls the route that takes what no other does, and the stage that has no part of the path (Amazon API
+// Gateway Developer Guide, "Create routes for HTTP APIs in API Gateway" and "Stages for HTTP APIs in API Gateway").
+const defaultRoute, defaultStage = "$default", "$default"
+
+// withoutStage returns a path of an HTTP API without the name of the stage, with which it begins unless that is the default.
+func withoutStage(path, stage string) string {
+	if rest, ok := strings.CutPrefix(path, "/"+stage+"/"); ok && stage != defaultStage {
+		return "/" + rest
+	}
+	return path
 }
 
 // escaped returns a path as it stands in a URL, whether it is that already or not.
@@ -99,13 +114,9 @@ func (f *Function) request2(ctx context.Context, payload []byte) ([]byte, error)
 	for name, value := range e.Headers { // those sent twice are joined by commas
 		header.Set(name, value)
 	}
-	path := escaped(e.RawPath)
-	if rest, ok := strings.CutPrefix(path, "/"+e.RequestContext.Stage+"/"); ok && e.RequestContext.Stage != "$default" {
-		path = "/" + rest
-	}
 	a, err := call(ctx, f.Asking, request{
-		method: e.RequestContext.HTTP.Method, path: path, query: e.RawQueryString, header: header, from: e.RequestContext.HTTP.SourceIP,
-		body: e.Body, base64: e.IsBase64Encoded,
+		method: e.RequestContext.HTTP.Method, path: withoutStage(escaped(e.RawPath), e.RequestContext.Stage), query: e.RawQueryString,
+		header: header, from: e.RequestContext.HTTP.SourceIP, body: e.Body, base64: e.IsBase64Encoded,
 	})
 	if err != nil {
 		return nil, err

@@ -99,6 +99,14 @@ func TestRequests(t *testing.T) {
 			newEvent(t, "http-api-1"),
 			`asking PUT /files [] from 203.0.113.7:0 at ` + v2 + `, 2 bytes "[]"`,
 		},
+		"an HTTP API, payload 1.0, with one route for all": {
+			newEvent(t, "http-api-1").with(t, "resource", "$default").with(t, "path", "/file/a b"),
+			`asking PUT /file/a%20b [] from 203.0.113.7:0 at ` + v2 + `, 2 bytes "[]"`,
+		},
+		"an HTTP API, payload 1.0, with one route for all and a stage": {
+			newEvent(t, "http-api-1").with(t, "resource", "$default").with(t, "path", "/live/files").with(t, "requestContext.stage", "live"),
+			`asking PUT /files [] from 203.0.113.7:0 at ` + v2 + `, 2 bytes "[]"`,
+		},
 		"an HTTP API, payload 2.0, with a stage": {
 			newEvent(t, "http-api-2"),
 			`asking POST /files?deleted=yes&nonstored=yes [] from 203.0.113.7:0 at ` + v2 + `, 20 bytes "[\"3p1xk0s9d2mfa7qz\"]"`,

@@ -33,14 +33,14 @@ type Function struct {
 	// Trusted answers requests of which a REST API has checked the key; Asking answers all others, and asks for
 	// a key itself.
 	Trusted, Asking http.Handler
-	// Log gets what happened. Failures of events are not in it: those go to Lambda.
+	// Log gets what happened, and why an event failed.
 	Log *slog.Logger
 }
 
-// Serve handles events until the process ends: Lambda ends it. It returns when Lambda can't be talked to any
-// more. logs gets what there is no other way to tell.
+// Serve handles events until the process ends: Lambda ends it. It does not return: when Lambda can't be talked to any more,
+// the library ends the process with the status 1. logs gets what the library has to say.
 func Serve(ctx context.Context, f *Function, logs io.Writer) {
-	// The library tells of failed events through package log: an object in JSON, a line each.
+	// The library tells of failed events through package log, an object in JSON and a line each, and why it ends the process.
 	log.SetFlags(0)     //nolint:forbidigo // see above
 	log.SetOutput(logs) //nolint:forbidigo // see above
 	awslambda.StartWithOptions(f, awslambda.WithContext(ctx))
@@ -71,8 +71,16 @@ type event struct {
 	Source     string `json:"source"`
 }
 
-// Invoke handles one event. It implements the Handler of aws-lambda-go.
+// Invoke handles one event. It implements the Handler of aws-lambda-go, which hands an error on to Lambda.
 func (f *Function) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
+	answer, err := f.handle(ctx, payload)
+	if err != nil { // the library's own line does not say of which event it is
+		f.Log.ErrorContext(ctx, "the event failed", "error", err.Error())
+	}
+	return answer, err
+}
+
+func (f *Function) handle(ctx context.Context, payload []byte) ([]byte, error) {
 	var e event
 	if err := json.Unmarshal(payload, &e); err != nil {
 		return nil, fmt.Errorf("read the event: %w", err)

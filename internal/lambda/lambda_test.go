@@ -123,7 +123,7 @@ func testNotifications(t *testing.T, program string, s3 testserver.S3, table str
 			t.Errorf("a line does not say of which event it is: %v", line)
 		}
 	}
-	for _, want := range []string{"notifications were set up", "an object was written", "an object without a record is left alone", "swept"} {
+	for _, want := range []string{"notifications were set up", "an object was written", "an object without a record is left alone", "swept", "the event failed"} {
 		if told[want] == 0 {
 			t.Errorf("the log does not say %q: %v", want, told)
 		}

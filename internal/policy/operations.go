@@ -101,7 +101,7 @@ func operations() []operation {
 		// Records. On DynamoDB an action has the name of its operation.
 		{DynamoDB, "PutItem", one("dynamodb:PutItem", theTable), []Role{Uploader, API}},
 		{DynamoDB, "UpdateItem", one("dynamodb:UpdateItem", theTable), []Role{Uploader, Sweeper, API, Notifications}},
-		{DynamoDB, "DeleteItem", one("dynamodb:DeleteItem", theTable), []Role{Uploader}}, // uploads are undone
+		{DynamoDB, "DeleteItem", one("dynamodb:DeleteItem", theTable), []Role{Uploader, API}}, // uploads are undone
 		{DynamoDB, "GetItem", one("dynamodb:GetItem", theTable), []Role{Uploader, Sweeper, API, Notifications}},
 		{DynamoDB, "BatchGetItem", one("dynamodb:BatchGetItem", theTable), []Role{Uploader, Reader, Sweeper, API, Notifications}},
 		// Many writes in one request, each an INSERT or an UPDATE. Where that is not allowed, each is a

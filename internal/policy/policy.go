@@ -22,11 +22,12 @@ const (
 	// Sweeper runs what reads the whole table: expire, list, stats, index backfill, and verify, but for the
 	// repair of orphans.
 	Sweeper Role = "sweeper"
-	// API answers the requests of the HTTP API.
+	// API answers the requests of the HTTP API: it is for serve, which has Sweeper too where it sweeps, and for a function.
 	API Role = "api"
 	// Notifications records the uploads that S3 tells of.
 	Notifications Role = "notifications"
-	// Admin runs every command. Nobody else runs delete, init, and index but for its backfill.
+	// Admin runs every command. Nobody else is to run delete, init, and index but for its backfill; but all who undo uploads
+	// or sweep, which are all but Reader, have the rights to delete files.
 	Admin Role = "admin"
 )
 

@@ -30,7 +30,6 @@ const (
 	notificationPermission = "NotificationPermission"
 	sweepFunction          = "SweepFunction"
 	sweepSchedule          = "SweepSchedule"
-	sweeps                 = "Sweeps" // the condition under which there are any
 )
 
 // stageName is the first part of the path of every URL of the API, unless it has a domain of its own.
@@ -54,24 +53,21 @@ func arnOf(name string) getAtt { return getAtt{[2]string{name, "Arn"}} }
 func addAPI(d *Document, opts API) error {
 	d.Description = "A filestore with its HTTP API: a private bucket for the files, a table with a record for each of them, and the functions before it."
 	addAPIParameters(d, opts)
-	d.Conditions.add(sweeps, map[string]any{"Fn::Equals": []any{ref{"StoreOnLoad"}, "false"}})
 
 	addFunction(d, function{name: apiFunction, suffix: "api", role: policy.API, seconds: apiSeconds, tokens: true})
 	addFunction(d, function{name: notificationFunction, suffix: "notifications", role: policy.Notifications, seconds: notificationSeconds})
-	addFunction(d, function{name: sweepFunction, suffix: "sweeps", role: policy.Sweeper, seconds: sweepSeconds, condition: sweeps})
+	addFunction(d, function{name: sweepFunction, suffix: "sweeps", role: policy.Sweeper, seconds: sweepSeconds})
 
 	// The bucket is named, and not referred to: it can be made only once there is the permission.
 	fromBucket := properties{"SourceArn": sub{"arn:${AWS::Partition}:s3:::${BucketName}"}, "SourceAccount": ref{"AWS::AccountId"}}
 	d.Resources.add(notificationPermission, permission(notificationFunction, "s3", fromBucket))
-	d.Resources.add(sweepSchedule, &resource{Type: "AWS::Events::Rule", Condition: sweeps, Properties: properties{
-		"Description":        "Removes temporary files that nobody stored.",
+	d.Resources.add(sweepSchedule, &resource{Type: "AWS::Events::Rule", Properties: properties{
+		"Description":        "Removes temporary files that nobody stored, and placeholders that nothing was uploaded to.",
 		"ScheduleExpression": "rate(30 minutes)",
 		"State":              "ENABLED",
 		"Targets":            []properties{{"Id": "sweep", "Arn": arnOf(sweepFunction)}},
 	}})
-	sweepPermission := permission(sweepFunction, "events", properties{"SourceArn": arnOf(sweepSchedule)})
-	sweepPermission.Condition = sweeps
-	d.Resources.add("SweepPermission", sweepPermission)
+	d.Resources.add("SweepPermission", permission(sweepFunction, "events", properties{"SourceArn": arnOf(sweepSchedule)}))
 
 	return addGateway(d)
 }
@@ -95,16 +91,16 @@ func addAPIParameters(d *Document, opts API) {
 		Description: "FILESTORE_TOKEN_KEY: what signs the tokens with which a file can be taken back, 32 random characters or more.",
 	})
 	d.Parameters.add("StoreOnLoad", parameter{
-		Type: "String", Description: "FILESTORE_STORE_ON_LOAD: whether files are stored the moment they are uploaded. Then there are no sweeps.",
+		Type: "String", Description: "FILESTORE_STORE_ON_LOAD: whether files are stored the moment they are uploaded.",
 		Default: strconv.FormatBool(opts.StoreOnLoad), AllowedValues: yesNo,
 	})
-	const duration = `^([0-9]+d?|([0-9]+(\.[0-9]+)?[hms])+)$`
+	const duration = `^([1-9][0-9]*d?|[1-9][0-9]*(\.[0-9]+)?[hms]([0-9]+(\.[0-9]+)?[hms])*)$` // what the program takes, and not 0
 	d.Parameters.add("UrlExpiration", parameter{
-		Type: "String", Description: "FILESTORE_URL_EXPIRATION: the lifetime of presigned URLs. They also end with the credentials of the function.",
+		Type: "String", Description: "FILESTORE_URL_EXPIRATION: the lifetime of presigned URLs, from 1s to 7d. They also end with the credentials of the function.",
 		Default: opts.URLExpiration, AllowedPattern: duration,
 	})
 	d.Parameters.add("TemporaryLifetime", parameter{
-		Type: "String", Description: "FILESTORE_TEMPORARY_LIFETIME: how long files that nobody stores are kept.",
+		Type: "String", Description: "FILESTORE_TEMPORARY_LIFETIME: how long files that nobody stores are kept, such as 90m or 2d.",
 		Default: opts.TemporaryLifetime, AllowedPattern: duration,
 	})
 	number("RateLimit", "How many requests a second may come with the key.", api.DefaultRate)
@@ -120,12 +116,11 @@ func addAPIParameters(d *Document, opts API) {
 
 // function is one of AWS Lambda.
 type function struct {
-	name      string
-	suffix    string // of its log's name
-	role      policy.Role
-	seconds   int
-	tokens    bool   // it knows the key of tokens
-	condition string // under which it is there
+	name    string
+	suffix  string // of its log's name
+	role    policy.Role
+	seconds int
+	tokens  bool // it knows the key of tokens
 }
 
 func addFunction(d *Document, f function) {
@@ -141,11 +136,11 @@ func addFunction(d *Document, f function) {
 	if f.tokens {
 		env["FILESTORE_TOKEN_KEY"] = ref{"TokenKey"}
 	}
-	d.Resources.add(log, &resource{Type: "AWS::Logs::LogGroup", Condition: f.condition, Properties: properties{
+	d.Resources.add(log, &resource{Type: "AWS::Logs::LogGroup", Properties: properties{
 		"LogGroupName":    sub{"/aws/lambda/${AWS::StackName}-" + f.suffix},
 		"RetentionInDays": ref{"LogRetentionDays"},
 	}})
-	d.Resources.add(role, &resource{Type: "AWS::IAM::Role", Condition: f.condition, Properties: properties{
+	d.Resources.add(role, &resource{Type: "AWS::IAM::Role", Properties: properties{
 		"AssumeRolePolicyDocument": properties{"Version": "2012-10-17", "Statement": []properties{{
 			"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": properties{"Service": "lambda.amazonaws.com"},
 		}}},
@@ -156,7 +151,7 @@ func addFunction(d *Document, f function) {
 			}}}},
 		},
 	}})
-	d.Resources.add(f.name, &resource{Type: "AWS::Lambda::Function", Condition: f.condition, Properties: properties{
+	d.Resources.add(f.name, &resource{Type: "AWS::Lambda::Function", Properties: properties{
 		"Description":   "filestore: " + f.suffix,
 		"Runtime":       "provided.al2023",
 		"Handler":       "bootstrap",
@@ -211,20 +206,27 @@ func addGateway(d *Document) error {
 	var deployed section[*resource]
 	// What the gateway answers by itself has the API's form, and pages may read it.
 	for _, r := range []struct {
-		name string
-		more properties
+		name       string
+		retryAfter string // seconds; empty: it does not say
+		more       properties
 	}{
-		{"DEFAULT_4XX", nil},
-		{"DEFAULT_5XX", nil},
+		{"DEFAULT_4XX", "", nil},
+		{"DEFAULT_5XX", "", nil},
+		{"THROTTLED", "1", nil},
 		// So it calls a path or a method that there is not.
-		{"MISSING_AUTHENTICATION_TOKEN", properties{
+		{"MISSING_AUTHENTICATION_TOKEN", "", properties{
 			"StatusCode": "404", "ResponseTemplates": properties{"application/json": `{"message": "Not Found"}`},
 		}},
 	} {
-		p := properties{
-			"RestApiId": inAPI, "ResponseType": r.name,
-			"ResponseParameters": properties{"gatewayresponse.header.Access-Control-Allow-Origin": "'*'"},
+		const header = "gatewayresponse.header."
+		headers := properties{
+			header + "Access-Control-Allow-Origin": "'*'", header + "Access-Control-Expose-Headers": "'Retry-After'",
+			header + "Cache-Control": "'no-store'",
 		}
+		if r.retryAfter != "" {
+			headers[header+"Retry-After"] = "'" + r.retryAfter + "'"
+		}
+		p := properties{"RestApiId": inAPI, "ResponseType": r.name, "ResponseParameters": headers}
 		maps.Copy(p, r.more)
 		deployed.add("Gateway"+logicalID(strings.ToLower(r.name)), &resource{Type: "AWS::ApiGateway::GatewayResponse", Properties: p})
 	}

@@ -62,7 +62,7 @@ const (
 	MaxObjectSize = 5 << 40 // bytes
 )
 
-// How long it may take to leave nothing behind: after a failure, and after an interrupt, when
+// How long it may take to leave nothing behind: after a failure, and after an interrupt or a deadline, when
 // somebody waits.
 const (
 	cleanupTimeout          = 15 * time.Second
@@ -70,11 +70,13 @@ const (
 )
 
 // Cleanup returns a context for what leaves nothing behind: it lives on after ctx has ended, but
-// not for long.
+// not for long, and no longer after the deadline of ctx than if that were over already.
 func Cleanup(ctx context.Context) (context.Context, context.CancelFunc) {
 	timeout := cleanupTimeout
 	if ctx.Err() != nil {
 		timeout = interruptCleanupTimeout
+	} else if end, ok := ctx.Deadline(); ok {
+		timeout = min(timeout, time.Until(end)+interruptCleanupTimeout)
 	}
 	return context.WithTimeout(context.WithoutCancel(ctx), timeout)
 }

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -669,4 +670,45 @@ func emptyFile(t *testing.T) *os.File {
 	}
 	t.Cleanup(func() { _ = f.Close() })
 	return f
+}
+
+// Who cleans up has less time where somebody waits, or soon will.
+func TestCleanup(t *testing.T) {
+	for name, test := range map[string]struct {
+		left time.Duration // of the caller's time; 0: it has no end
+		over bool
+		want time.Duration
+	}{
+		"after a failure":             {0, false, 15 * time.Second},
+		"after Ctrl-C":                {0, true, 3 * time.Second},
+		"a deadline is far":           {time.Hour, false, 15 * time.Second},
+		"a deadline is near":          {2 * time.Second, false, 5 * time.Second},
+		"a deadline is over":          {time.Nanosecond, false, 3 * time.Second},
+		"Ctrl-C, and a far deadline":  {time.Hour, true, 3 * time.Second},
+		"Ctrl-C, and a near deadline": {time.Second, true, 3 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				if test.left > 0 {
+					ctx, cancel = context.WithTimeout(ctx, test.left)
+					defer cancel()
+				}
+				if test.over {
+					cancel()
+				}
+				if test.left == time.Nanosecond {
+					<-ctx.Done()
+				}
+				begun := time.Now()
+				cleanup, end := transfer.Cleanup(ctx)
+				defer end()
+				<-cleanup.Done()
+				if got := time.Since(begun); got != test.want {
+					t.Errorf("%s, want %s", got, test.want)
+				}
+			})
+		})
+	}
 }

@@ -201,6 +201,39 @@ func testBatchesAreShared(t *testing.T, mute bool) {
 	}
 }
 
+// The writes of a server go by themselves, and those of its sweeps together.
+func TestUnbatched(t *testing.T) {
+	api := &partiQL{updatable: updatable{smallPages: smallPages{testserver.DynamoDB(testserver.Dynalite(t))}}}
+	table := newTable(t, api, "Unbatched")
+	table.Unbatched()
+	const files = 50
+	write := func(f func(id string) error) (batches int64) {
+		before := api.batches.Load()
+		var wg sync.WaitGroup
+		for i := range files {
+			wg.Go(func() {
+				if err := f(fmt.Sprintf("alone%011d", i)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		return api.batches.Load() - before
+	}
+	if n := write(func(id string) error {
+		return table.Create(t.Context(), records.Record{ID: id, Name: "a", CreatedAt: early})
+	}); n != 0 {
+		t.Errorf("%d batches of a server", n)
+	}
+	metered := table.Metered(records.NewMeter(0))
+	if n := write(func(id string) error {
+		_, err := metered.Uploaded(t.Context(), id, records.Upload{At: now, Type: "text/plain", Size: 1})
+		return err
+	}); n == 0 {
+		t.Error("no batches of a sweep")
+	}
+}
+
 // A server that knows no batches, or a policy that does not allow them, is met once.
 func TestBatchesUnavailable(t *testing.T) {
 	client := testserver.DynamoDB(testserver.Dynalite(t))

@@ -101,10 +101,12 @@ func New(client API, table string) *Table {
 }
 
 // Unbatched has every write be a request of its own, for a server: its callers have nothing to do with each other, and
-// one whose write is throttled must not hold up the others. It must be called before anything is written.
+// one whose write is throttled must not hold up the others. It must be called before anything is written. A table that
+// [Table.Metered] returns is one caller's, and batches all the same.
 func (t *Table) Unbatched() { t.batch = nil }
 
-// Metered implements [records.Metered].
+// Metered implements [records.Metered]. The writes of the table that it returns share no request with those of t, and are
+// batched also where t is [Table.Unbatched]: they are those of one caller, such as a sweep.
 func (t *Table) Metered(m *records.Meter) records.Table {
 	metered := New(t.client, t.name)
 	metered.writes = m
