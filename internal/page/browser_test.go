@@ -98,15 +98,15 @@ func TestPage(t *testing.T) {
 		p.saidNothing()
 
 		// What was handed over is no longer the page's, unless the user comes back to change it.
-		p.do("open", "url", s.url+"/")
+		p.do("go", "url", s.url+"/")
 		p.until()
 	})
 
 	t.Run("progress and abort", func(t *testing.T) {
 		p := b.open(t, s.url+"/", nil)
 		p.do("watch")
-		p.do("throttle", "rate", 200_000) // 2 MB take ten seconds
-		p.choose(file{Name: "video.mp4", Type: "video/mp4", Size: 2_000_000})
+		p.do("throttle", "rate", 100_000) // 20 MB take longer than any step here may
+		p.choose(file{Name: "video.mp4", Type: "video/mp4", Size: 20_000_000})
 		if progress, ok := p.do("progress", "name", "video.mp4").(float64); !ok || progress <= 0 || progress >= 1 {
 			t.Errorf("progress %v", progress)
 		}
@@ -699,6 +699,7 @@ func (b *browser) open(t *testing.T, url string, how map[string]any) *page {
 		args = append(args, k, v)
 	}
 	p.do("open", args...)
+	t.Cleanup(func() { p.do("close") })
 	return p
 }
 
