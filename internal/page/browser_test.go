@@ -289,13 +289,19 @@ func TestPage(t *testing.T) {
 
 	t.Run("the backend's own page", func(t *testing.T) {
 		p := b.open(t, startBackend(t, s.url, backendKey)+"/", nil)
+		t.Cleanup(s.faults.Heal)
+		loaded := make(chan struct{})
+		s.faults.Inject(faultproxy.On(http.MethodGet), faultproxy.Always(), faultproxy.Hang(faultproxy.Before, loaded))
 		f := file{Name: "attachment für später.txt", Type: "text/plain", Size: 1234}
 		p.choose(f)
 		p.until(uploaded(f)...)
 		p.do("click", "button", "Save")
 		p.waitText("h2 + ul", f.Name)
 		s.eventually(t, f.Name, records.Stored)
-		// Now it is one that is stored: it is loaded, through the backend.
+		// Now it is one that is stored: it is loaded, through the backend. Until then the form would lose it.
+		p.do("click", "button", "Save")
+		p.waitText(".filestore-messages p", "Not loaded yet: "+f.Name+". Wait until it is.")
+		close(loaded)
 		if got := p.until(f.Name, "idle"); got[0].Size != "1 KiB" {
 			t.Errorf("%+v", got)
 		}
@@ -309,6 +315,14 @@ func TestPage(t *testing.T) {
 			t.Errorf("the form has %q", got)
 		}
 		p.saidNothing()
+
+		s.faults.Heal()
+		s.faults.Inject(faultproxy.On(http.MethodGet), faultproxy.Always(), faultproxy.Reset(faultproxy.Before))
+		p.do("reload")
+		p.waitText(".filestore-messages", f.Name+": The storage can't be reached. Check the connection, then try again.")
+		p.waitText(".filestore-messages", second.Name+": The storage can't be reached. Check the connection, then try again.")
+		p.do("click", "button", "Save")
+		p.waitText(".filestore-messages p", "Not loaded: "+second.Name+", "+f.Name+". Try again. If you remove it, it is no longer part of this form.")
 	})
 
 	t.Run("without a backend", func(t *testing.T) {

@@ -209,8 +209,8 @@
   //             through load, if there is one.
   //   pond      more options for FilePond
   //
-  // The form of the input gets the ids, as values of fields of the input's name. It is not handed over while an
-  // upload is under way or has failed.
+  // The form of the input gets the ids, as values of fields of the input's name. It is not handed over while a file is
+  // not uploaded or, if it is stored, not loaded.
   //   note      as of server; by default the text is shown below the field, where files that fail are explained too
   function create(input, { lifetime = 3600e3, files = [], pond: more = {}, note, ...options } = {}) {
     const form = input.form;
@@ -245,13 +245,16 @@
       server: server({ ...options, memory, note }),
       files: begin,
     });
-    explain(pond, list);
-    if (form) guard(form, pond, memory, note);
+    // FilePond knows a file that is not loaded by its id alone.
+    const names = new Map(files.map((f) => [f.id, f.name]));
+    const nameOf = (file) => names.get(file.serverId) || file.filename;
+    explain(pond, list, nameOf);
+    if (form) guard(form, pond, memory, nameOf, note);
     return pond;
   }
 
   // explain says in a list why files are not uploaded or loaded, as long as they are not.
-  function explain(pond, list) {
+  function explain(pond, list, nameOf) {
     const why = new Map(); // by FilePond's own id of the file
     const show = () => {
       list.replaceChildren(...[...why.values()].map(({ name, text }) => {
@@ -264,7 +267,7 @@
     const forget = (file) => file && why.delete(file.id) && show();
     pond.on("error", (error, file) => {
       if (!file || !error.body) return;
-      why.set(file.id, { name: file.filename, text: error.body });
+      why.set(file.id, { name: nameOf(file), text: error.body });
       show();
     });
     pond.on("processfilestart", forget);
@@ -279,18 +282,33 @@
     options: { type: stored ? "local" : "limbo", ...(fetched ? {} : { file: { name, size, type } }) },
   });
 
+  // missing says why a form can't be handed over, and "" if it can: an id would be missing in it. What counts is not the
+  // state of a file but the field that FilePond makes for it: that of a stored file is empty until the file is loaded.
+  function missing(pond, nameOf) {
+    const { FileStatus: status, FileOrigin: origin } = global.FilePond;
+    const ids = new Set([...pond.element.querySelectorAll("input[type=hidden]")].map((field) => field.value));
+    // What is being removed has lost its field already.
+    const leaves = (f) => f.status === status.PROCESSING_REVERT_ERROR ||
+      f.status === status.IDLE && f.serverId && f.origin !== origin.LOCAL;
+    const files = pond.getFiles().filter((f) => !ids.has(f.serverId) && !leaves(f));
+    for (const [which, what, advice] of [
+      [(f) => f.status === status.PROCESSING_ERROR || f.status === status.LOAD_ERROR && !f.serverId, "Not uploaded", "Try again, or remove it."],
+      [(f) => f.status === status.LOAD_ERROR, "Not loaded", "Try again. If you remove it, it is no longer part of this form."],
+      [(f) => f.serverId, "Not loaded yet", "Wait until it is."],
+      [() => true, "Not uploaded yet", "Wait until it is, or remove it."],
+    ]) {
+      const names = files.filter(which).map(nameOf);
+      if (names.length) return `${what}: ${names.join(", ")}. ${advice}`;
+    }
+    return "";
+  }
+
   // guard keeps a form back while an id would be missing.
-  function guard(form, pond, memory, note) {
+  function guard(form, pond, memory, nameOf, note) {
     form.addEventListener("submit", (event) => {
-      const status = global.FilePond.FileStatus;
-      const files = pond.getFiles();
-      const failed = files.filter((f) => [status.PROCESSING_ERROR, status.LOAD_ERROR].includes(f.status));
-      const busy = files.filter((f) => ![status.PROCESSING_COMPLETE, status.PROCESSING_REVERT_ERROR].includes(f.status) &&
-        !failed.includes(f) && f.origin !== global.FilePond.FileOrigin.LOCAL);
-      const names = (list) => list.map((f) => f.filename).join(", ");
-      if (failed.length) note(`Not uploaded: ${names(failed)}. Try again, or remove it.`);
-      else if (busy.length) note(`Not uploaded yet: ${names(busy)}. Wait until it is, or remove it.`);
-      else return;
+      const why = missing(pond, nameOf);
+      if (!why) return;
+      note(why);
       event.preventDefault();
     });
     // Last of all, when nobody has prevented it.
