@@ -337,6 +337,61 @@ func TestPage(t *testing.T) {
 		p.saidNothing()
 	})
 
+	t.Run("on a page of one's own", func(t *testing.T) {
+		given := file{Name: "given.txt", Size: 5}
+		id, _, err := s.client.PresignPut(t.Context(), given.Name, nil, time.Minute, presign.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		own := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = fmt.Fprintf(w, `<!DOCTYPE html><title>Two fields</title>
+				<link rel="stylesheet" href="%[1]s%[2]s"><script src="%[1]s%[3]s" defer></script><script src="%[1]s%[4]s" defer></script>
+				<form><input type="file" name="file" multiple data-max-files="2" data-filestore="%[1]s" data-filestore-lifetime="7200">
+				<input type="file" name="file" multiple data-filestore="%[1]s" data-filestore-files='[{"id": %[5]q, "name": "given.txt", "size": 5}]'></form>`,
+				s.url, filePondCSS, filePondJS, adapterJS, id)
+		}))
+		t.Cleanup(own.Close)
+		p := b.open(t, own.URL+"/ticket?id=1", nil)
+		first, second := file{Name: "field 1.txt", Size: 1}, file{Name: "field 2.txt", Size: 2}
+		p.choose(first)
+		p.do("choose", "files", []file{second}, "field", 1)
+		both := func() {
+			t.Helper()
+			p.until(uploaded(first, second, given)...)
+			got := p.do("evaluate", "script", `[...document.querySelectorAll(".filepond--root")].map((field) =>
+				FilePond.find(field).getFiles().map((f) => f.filename).sort().join()).join("; ")`)
+			if got != "field 1.txt; field 2.txt,given.txt" {
+				t.Errorf("the fields have %q", got)
+			}
+		}
+		both()
+		p.do("reload")
+		both()
+		p.do("go", "url", own.URL+"/ticket?id=2")
+		p.until(uploaded(given)...)
+		p.do("go", "url", own.URL+"/ticket?id=1")
+		both()
+
+		// The first field keeps them for two hours, the other for one.
+		later := func(minutes int) {
+			t.Helper()
+			p.do("evaluate", "script", fmt.Sprintf(`for (const [key, files] of Object.entries(sessionStorage))
+				sessionStorage[key] = JSON.stringify(JSON.parse(files).map((f) => ({...f, at: f.at - %d * 60e3})))`, minutes))
+			p.do("reload")
+		}
+		later(90)
+		p.until(uploaded(first, given)...)
+		later(60)
+		p.until(uploaded(given)...)
+
+		// The page has no token for what the form came with.
+		p.do("press", "name", given.Name, "button", "Remove")
+		p.until()
+		if r := s.records(t, []string{id}); r[0].State() != records.Placeholder {
+			t.Errorf("%+v", r)
+		}
+	})
+
 	t.Run("without JavaScript", func(t *testing.T) {
 		p := b.open(t, s.url+"/", map[string]any{"script": false})
 		p.waitText("noscript p", "JavaScript is off in this browser")

@@ -214,7 +214,8 @@
   //   note      as of server; by default the text is shown below the field, where files that fail are explained too
   function create(input, { lifetime = 3600e3, files = [], pond: more = {}, note, ...options } = {}) {
     const form = input.form;
-    const memory = new Memory(`filestore:${location.pathname}:${input.name}`, lifetime);
+    const key = place(input);
+    const memory = new Memory(key, lifetime);
     const given = new Set(files.map((f) => f.id));
     const begin = [
       ...files.map((f) => item(f, f.stored, f.stored && options.load)),
@@ -245,12 +246,23 @@
       server: server({ ...options, memory, note }),
       files: begin,
     });
+    fields.set(key, pond.element);
     // FilePond knows a file that is not loaded by its id alone.
     const names = new Map(files.map((f) => [f.id, f.name]));
     const nameOf = (file) => names.get(file.serverId) || file.filename;
     explain(pond, list, nameOf);
     if (form) guard(form, pond, memory, nameOf, note);
     return pond;
+  }
+
+  const fields = new Map(); // elements, by what place says of them
+
+  // place is which field this is: that of another address (/ticket?id=2), or another one of the same name, has other files.
+  function place(input) {
+    for (let n = 0; ; n++) {
+      const key = `filestore:${location.pathname}${location.search}:${input.name}:${n}`;
+      if (!fields.get(key)?.isConnected) return key;
+    }
   }
 
   // explain says in a list why files are not uploaded or loaded, as long as they are not.
