@@ -111,9 +111,10 @@ func TestPage(t *testing.T) {
 			t.Errorf("progress %v", progress)
 		}
 		p.do("click", "button", "Submit")
-		p.waitText("#status", "Not uploaded yet: video.mp4. Wait until it is, or remove it.")
+		p.waitText(".filestore-messages p", "Not uploaded yet: video.mp4. Wait until it is, or remove it.")
 		p.do("press", "name", "video.mp4", "button", "Cancel")
 		p.until()
+		p.do("quiet", "selector", ".filestore-messages")
 		if ids := p.values(); len(ids) != 0 {
 			t.Errorf("the form has %q", ids)
 		}
@@ -136,6 +137,13 @@ func TestPage(t *testing.T) {
 			t.Errorf("the form has %q", ids)
 		}
 		p.saidNothing()
+
+		// It goes from the field also where the server does not answer; that it stays there is said, and remains so.
+		s.away.Store(true)
+		defer s.away.Store(false)
+		p.do("press", "name", "keep.txt", "button", "Remove")
+		p.until()
+		p.waitText(".filestore-messages p", "keep.txt is only left out here: it could not be removed from the server. The server can't be reached.")
 	})
 
 	t.Run("load again", func(t *testing.T) {
@@ -167,6 +175,11 @@ func TestPage(t *testing.T) {
 		p.do("back")
 		p.until(uploaded(first)...)
 		p.saidNothing()
+		// Now it is the backend's.
+		p.do("press", "name", first.Name, "button", "Remove")
+		p.until()
+		p.waitText(".filestore-messages p", first.Name+" is only left out here: it is stored already, and stays so.")
+		s.eventually(t, first.Name, records.Stored)
 	})
 
 	t.Run("an abandoned upload expires", func(t *testing.T) {
@@ -204,14 +217,12 @@ func TestPage(t *testing.T) {
 			t.Error("nothing has failed")
 		}
 		p.do("click", "button", "Submit")
-		p.waitText("#status", "Not uploaded: later.txt. Try again, or remove it.")
+		p.waitText(".filestore-messages p", "Not uploaded: later.txt. Try again, or remove it.")
 
 		s.faults.Heal()
 		p.do("press", "name", f.Name, "button", "Retry")
 		p.until(uploaded(f)...)
-		if text := p.do("text", "selector", ".filestore-messages"); text != "" {
-			t.Errorf("still said: %q", text)
-		}
+		p.do("quiet", "selector", ".filestore-messages")
 		p.do("click", "button", "Submit")
 		p.waitText("h1", "Report")
 		if r := s.records(t, []string{s.stored(t, f.Name)}); r[0].Size != f.Size {
@@ -282,7 +293,7 @@ func TestPage(t *testing.T) {
 			files = append(files, file{Name: fmt.Sprintf("%d.txt", i), Size: 1})
 		}
 		p.choose(files...)
-		p.waitText("#status", "Not added: at most 10 files can be chosen.")
+		p.waitText(".filestore-messages p", "Not added: at most 10 files can be chosen.")
 		p.do("click", "button", "Submit")
 		p.waitText("#status", "Choose a file first.")
 	})
@@ -353,6 +364,8 @@ func TestPage(t *testing.T) {
 		t.Cleanup(own.Close)
 		p := b.open(t, own.URL+"/ticket?id=1", nil)
 		first, second := file{Name: "field 1.txt", Size: 1}, file{Name: "field 2.txt", Size: 2}
+		p.choose(first, second, given)
+		p.waitText(".filestore-messages p", "Not added: at most 2 files can be chosen.")
 		p.choose(first)
 		p.do("choose", "files", []file{second}, "field", 1)
 		both := func() {

@@ -154,10 +154,15 @@
       memory.remove(id);
       if (!file || !file.token) return load(); // nobody submits it any more, so it expires
       takeBack(id, file.token).then(load, (e) => {
-        // The time of the file, and of its token, is over; or it is stored meanwhile, and no longer this form's to remove.
-        if ([403, 404, 409, 410].includes(e.status)) return load();
-        note(`${file.name} is no longer part of this form, but could not be removed from the server. ${e.message}`);
-        error(e.message);
+        if (e.status === 404 || e.status === 410) return load();
+        const only = `${file.name} is only left out here: `;
+        if (e.status === 409) note(only + "it is stored already, and stays so.");
+        else if (e.status === 403) note(only + "the server does not let this page remove it any more.");
+        else {
+          note(`${only}it could not be removed from the server. ${e.message}`);
+          return error(e.message);
+        }
+        load();
       });
     }
 
@@ -208,10 +213,11 @@
   //   files     [{id, name, size, type, stored}] that are part of the form already. One that is stored is fetched
   //             through load, if there is one.
   //   pond      more options for FilePond
+  //   note      as of server; called with "" when the text does not hold any more. By default it is shown below the field,
+  //             where files that fail are explained too.
   //
   // The form of the input gets the ids, as values of fields of the input's name. It is not handed over while a file is
   // not uploaded or, if it is stored, not loaded.
-  //   note      as of server; by default the text is shown below the field, where files that fail are explained too
   function create(input, { lifetime = 3600e3, files = [], pond: more = {}, note, ...options } = {}) {
     const form = input.form;
     const key = place(input);
@@ -229,8 +235,13 @@
     list.hidden = true;
     if (!note) {
       const line = messages.appendChild(document.createElement("p"));
-      note = (text) => { line.textContent = text; };
+      line.hidden = true;
+      note = (text) => {
+        line.textContent = text;
+        line.hidden = !text;
+      };
     }
+    const notes = new Notes(note);
     const pond = global.FilePond.create(input, {
       credits: false,
       maxParallelUploads: 3,
@@ -243,7 +254,7 @@
       labelFileProcessingAborted: "Upload canceled",
       labelTapToUndo: "tap to remove", // as the button says
       ...more,
-      server: server({ ...options, memory, note }),
+      server: server({ ...options, memory, note: (text) => notes.say(text) }),
       files: begin,
     });
     fields.set(key, pond.element);
@@ -251,7 +262,8 @@
     const names = new Map(files.map((f) => [f.id, f.name]));
     const nameOf = (file) => names.get(file.serverId) || file.filename;
     explain(pond, list, nameOf);
-    if (form) guard(form, pond, memory, nameOf, note);
+    limit(pond, notes);
+    if (form) guard(form, pond, memory, nameOf, notes);
     return pond;
   }
 
@@ -263,6 +275,20 @@
       const key = `filestore:${location.pathname}${location.search}:${input.name}:${n}`;
       if (!fields.get(key)?.isConnected) return key;
     }
+  }
+
+  // Notes has one text for the user at a time, the last.
+  class Notes {
+    constructor(show) {
+      this.show = show;
+      this.text = "";
+    }
+    say(text) {
+      this.text = text;
+      this.show(text);
+    }
+    // replace puts a text in the place of one that does not hold any more, unless another has been said since.
+    replace(old, text) { if (old && old !== text && this.text === old) this.say(text); }
   }
 
   // explain says in a list why files are not uploaded or loaded, as long as they are not.
@@ -315,14 +341,34 @@
     return "";
   }
 
-  // guard keeps a form back while an id would be missing.
-  function guard(form, pond, memory, nameOf, note) {
+  // limit says that files are not added where they would be too many, which FilePond only reports.
+  function limit(pond, notes) {
+    let why = "";
+    pond.on("warning", () => { // the only warning there is
+      const most = pond.allowMultiple ? pond.maxFiles : 1;
+      why = `Not added: at most ${most} ${most === 1 ? "file" : "files"} can be chosen.`;
+      notes.say(why);
+    });
+    pond.on("removefile", () => notes.replace(why, ""));
+  }
+
+  // guard keeps a form back while an id would be missing, and says so as long as it is true.
+  function guard(form, pond, memory, nameOf, notes) {
+    let why = "";
     form.addEventListener("submit", (event) => {
-      const why = missing(pond, nameOf);
+      why = missing(pond, nameOf);
       if (!why) return;
-      note(why);
+      notes.say(why);
       event.preventDefault();
     });
+    for (const event of ["processfilestart", "processfile", "addfilestart", "addfile", "removefile"]) {
+      pond.on(event, () => {
+        if (!why) return;
+        const now = missing(pond, nameOf);
+        notes.replace(why, now);
+        why = now;
+      });
+    }
     // Last of all, when nobody has prevented it.
     window.addEventListener("submit", (event) => {
       if (event.target === form && !event.defaultPrevented) memory.handOver();

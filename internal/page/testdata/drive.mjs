@@ -82,7 +82,14 @@ const steps = {
   async focused({ page }) {
     return page.evaluate(() => (document.activeElement.textContent || document.activeElement.getAttribute("aria-label") || "").trim());
   },
-  async text({ page, selector }) { return (await page.locator(selector).innerText()).trim(); },
+  // quiet waits until there is no text.
+  async quiet({ page, selector }) {
+    try {
+      await page.waitForFunction((selector) => !document.querySelector(selector).innerText.trim(), selector);
+    } catch (e) {
+      throw new Error(`still said: ${JSON.stringify(await page.locator(selector).innerText())}: ${e.message}`);
+    }
+  },
   async waitText({ page, selector, text }) {
     try {
       await page.locator(selector).filter({ hasText: text }).waitFor({ state: "attached" });
