@@ -271,6 +271,32 @@ func TestPage(t *testing.T) {
 		if got := process(options, file); got != "Too many requests at once. Try again in 100 s." {
 			t.Errorf("the second: %v", got)
 		}
+		// Where it is to be over soon, that is waited for, but not for ever.
+		var refusals, asked atomic.Int64
+		refusals.Store(2)
+		busy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPost {
+				if asked.Add(1) <= refusals.Load() {
+					w.Header().Set("Access-Control-Allow-Origin", "*")
+					w.Header().Set("Access-Control-Expose-Headers", "Retry-After")
+					w.Header().Set("Retry-After", "0")
+					w.WriteHeader(http.StatusTooManyRequests)
+					return
+				}
+			}
+			s.api.ServeHTTP(w, r)
+		}))
+		t.Cleanup(busy.Close)
+		options = fmt.Sprintf("{api: %q}", busy.URL)
+		if got := process(options, file); got != "uploaded" || asked.Load() != 3 {
+			t.Errorf("refused twice: %v, asked %d times", got, asked.Load())
+		}
+		refusals.Store(1000)
+		asked.Store(0)
+		if got := process(options, file); got != "Too many requests at once. Try again in a moment." || asked.Load() != 20 {
+			t.Errorf("refused again and again: %v, asked %d times", got, asked.Load())
+		}
+
 		options = fmt.Sprintf("{api: %q, stall: 300}", s.url)
 		if got := process(options, `{name: "large", size: 5 * 2 ** 30 + 1}`); got != "The file is larger than 5 GiB, the most that can be uploaded here." {
 			t.Errorf("too large: %v", got)
@@ -498,6 +524,7 @@ type site struct {
 	url     string // of the API, and the page whose form the backend gets
 	plain   string // of the page without a backend
 	backend string
+	api     http.Handler
 	client  *client.Client
 	faults  *faultproxy.Proxy // before the S3 server
 	ahead   atomic.Int64      // of the filestore's clock, in nanoseconds
@@ -545,7 +572,7 @@ func newSite(t *testing.T) *site {
 		NewID:    client.NewID,
 	}
 
-	calls := api.New(api.Options{
+	s.api = api.New(api.Options{
 		Client: s.client, Keys: []string{backendKey}, TokenKey: []byte("0123456789abcdef0123456789abcdef"),
 		PerAddress: api.Limit{Rate: -1}, // everything here comes from one
 	})
@@ -561,7 +588,7 @@ func newSite(t *testing.T) *site {
 			case s.away.Load():
 				panic(http.ErrAbortHandler) // the connection ends
 			default:
-				calls.ServeHTTP(w, r)
+				s.api.ServeHTTP(w, r)
 			}
 		})
 		server.Start()

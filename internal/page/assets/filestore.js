@@ -6,34 +6,45 @@
   const LARGEST = 5 * 2 ** 30;
   // How long a connection may move no byte, in milliseconds.
   const STALL = 60000;
+  // A server that takes no more requests for now is asked again after at most so many seconds, at most so many times.
+  const PATIENCE = 5, TRIES = 20;
 
   const UNREACHABLE = "The server can't be reached. Check the connection, then try again.";
 
-  // call asks the filestore's API, and returns what it answers. Its errors are for people to read.
-  async function call(api, method, path, { body, token, keepalive } = {}) {
+  // call asks the filestore's API, and returns what it answers. Where the server takes no more requests for now, it waits and
+  // asks again, as long as canceled is not true: many small files are more than its limit. Its errors are for people to read.
+  async function call(api, method, path, { body, token, keepalive, canceled = () => false } = {}) {
     const headers = {};
     if (body !== undefined) headers["Content-Type"] = "application/json";
     if (token) headers.Authorization = "Bearer " + token;
-    let response, answer;
-    try {
-      response = await fetch(api + path, {
-        method, headers, keepalive, credentials: "omit", cache: "no-store",
-        body: body === undefined ? undefined : JSON.stringify(body),
-      });
-      answer = await response.json().catch(() => null);
-    } catch {
-      throw new Error(UNREACHABLE);
+    for (let tries = 1; ; tries++) {
+      let response, answer;
+      try {
+        response = await fetch(api + path, {
+          method, headers, keepalive, credentials: "omit", cache: "no-store",
+          body: body === undefined ? undefined : JSON.stringify(body),
+        });
+        answer = await response.json().catch(() => null);
+      } catch {
+        throw new Error(UNREACHABLE);
+      }
+      if (response.ok) return answer;
+      if (response.status === 429) {
+        const wait = Number(response.headers.get("Retry-After") ?? 1);
+        if (wait <= PATIENCE && tries < TRIES) {
+          // Not all at the same time again.
+          await new Promise((resolve) => setTimeout(resolve, 1000 * wait * (1 + Math.random())));
+          if (canceled()) throw new Error("canceled");
+          continue;
+        }
+        throw new Error("Too many requests at once. Try again " + (wait > 0 ? `in ${wait} s.` : "in a moment."));
+      }
+      const error = new Error(response.status >= 500
+        ? `The server has a problem (status ${response.status}). Try again later.`
+        : `The server refused: ${(answer && answer.message) || "status " + response.status}`);
+      error.status = response.status;
+      throw error;
     }
-    if (response.ok) return answer;
-    if (response.status === 429) {
-      const wait = Number(response.headers.get("Retry-After"));
-      throw new Error("Too many requests at once. Try again " + (wait > 0 ? `in ${wait} s.` : "in a moment."));
-    }
-    const error = new Error(response.status >= 500
-      ? `The server has a problem (status ${response.status}). Try again later.`
-      : `The server refused: ${(answer && answer.message) || "status " + response.status}`);
-    error.status = response.status;
-    throw error;
   }
 
   // refusal says in words what an S3 server has answered (Amazon S3 API Reference, "Error responses").
@@ -122,7 +133,7 @@
       const drop = (created) => created.token && takeBack(created.id, created.token).catch(() => {}); // else it expires
       (async () => {
         if (file.size > LARGEST) throw new Error("The file is larger than 5 GiB, the most that can be uploaded here.");
-        const created = await call(api, "POST", "/file", { body: { name: file.name } });
+        const created = await call(api, "POST", "/file", { body: { name: file.name }, canceled: () => canceled });
         try {
           if (canceled) throw new Error("canceled");
           transfer = put(created.url, file, progress, stall);
