@@ -327,7 +327,8 @@ func (s *service) handler(ctx context.Context) (http.Handler, error) {
 	}
 	upload := page.Handler(page.Options{
 		S3: server.String(), Action: s.opts.formAction,
-		TemporaryLifetime: s.store.Settings.TemporaryLifetime, StoreOnLoad: s.store.Settings.StoreOnLoad,
+		URLLifetime: s.store.Settings.URLLifetime, TemporaryLifetime: s.store.Settings.TemporaryLifetime,
+		StoreOnLoad: s.store.Settings.StoreOnLoad,
 	})
 	// To the API 0 is the default, and less than that no limit.
 	limit := api.Limit{Rate: cmp.Or(s.opts.rate, -1), Burst: s.opts.burst}

@@ -597,10 +597,13 @@ func newSite(t *testing.T) *site {
 	}
 	s.url = serve(func(self string) Options {
 		s.backend = startBackend(t, self, backendKey)
-		return Options{S3: public, Action: s.backend + "/", TemporaryLifetime: s.client.Settings.TemporaryLifetime}
+		return Options{
+			S3: public, Action: s.backend + "/",
+			URLLifetime: client.DefaultURLLifetime, TemporaryLifetime: client.DefaultTemporaryLifetime,
+		}
 	})
 	s.plain = serve(func(string) Options {
-		return Options{S3: public, TemporaryLifetime: s.client.Settings.TemporaryLifetime}
+		return Options{S3: public, URLLifetime: client.DefaultURLLifetime, TemporaryLifetime: client.DefaultTemporaryLifetime}
 	})
 	return s
 }
