@@ -224,7 +224,7 @@ const form = `<!DOCTYPE html>
 <script src="{{.Filestore}}/assets/filepond-4.32.12.min.js" defer crossorigin
   integrity="sha384-wi65cAhvKInCgXVXHu8gRypmmserZ5RUkTVUGRqVSNCui4W/3YkTR94Hjud3Yuoq"></script>
 <script src="{{.Filestore}}/assets/filestore.js" defer crossorigin
-  integrity="sha384-YPdAsT1A4nxOcFv+3n2byfSGeX5r0y+I5fOQAy4BzN4Lh/K7QmC07hJKnntukapi"></script>
+  integrity="sha384-kRAfauAjTDlAEKj1BXKgxE5knxxuzvCFAuF2roc5nr1kXyWF9UxRVPobJRwShYiK"></script>
 <h1>Report</h1>
 <form method="post" action="/">
 <p><input type="file" name="file" multiple aria-label="Attachments" data-max-files="10"

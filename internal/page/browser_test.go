@@ -175,6 +175,13 @@ func TestPage(t *testing.T) {
 		p.do("back")
 		p.until(uploaded(first)...)
 		p.saidNothing()
+
+		// So it is where the browser has kept the page as it was. This one does not, so here are the events of that.
+		p.do("evaluate", "script", `document.querySelector("form").dispatchEvent(new Event("submit", {bubbles: true, cancelable: true}))`)
+		p.do("evaluate", "script", `window.dispatchEvent(new PageTransitionEvent("pageshow", {persisted: true}))`)
+		p.do("reload")
+		p.until(uploaded(first)...)
+
 		// Now it is the backend's.
 		p.do("press", "name", first.Name, "button", "Remove")
 		p.until()

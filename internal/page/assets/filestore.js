@@ -109,7 +109,7 @@
     }
     add(file) { this.files.set(file.id, file); this.save(); }
     remove(id) { this.files.delete(id); this.save(); }
-    handOver() { for (const f of this.files.values()) f.handedOver = true; this.save(); }
+    handOver(over = true) { for (const f of this.files.values()) f.handedOver = over; this.save(); }
     save() {
       try { sessionStorage.setItem(this.key, JSON.stringify([...this.files.values()])); } catch { /* full, or forbidden */ }
     }
@@ -384,6 +384,8 @@
     window.addEventListener("submit", (event) => {
       if (event.target === form && !event.defaultPrevented) memory.handOver();
     });
+    // The user comes back to the page as it was left, without its being loaded.
+    window.addEventListener("pageshow", (event) => { if (event.persisted) memory.handOver(false); });
   }
 
   global.filestorePond = { create, server };
