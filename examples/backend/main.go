@@ -235,7 +235,7 @@ const form = `<!DOCTYPE html>
 <script src="{{.Filestore}}/assets/filepond-4.32.12.min.js" defer crossorigin
   integrity="sha384-wi65cAhvKInCgXVXHu8gRypmmserZ5RUkTVUGRqVSNCui4W/3YkTR94Hjud3Yuoq"></script>
 <script src="{{.Filestore}}/assets/filestore.js" defer crossorigin
-  integrity="sha384-kRAfauAjTDlAEKj1BXKgxE5knxxuzvCFAuF2roc5nr1kXyWF9UxRVPobJRwShYiK"></script>
+  integrity="sha384-SsVLIxwXdtxzSqJPv4iw3KxGrYWpmMRqDyYtsgjoYZBB7hyfBu5koiskdiHuAGSE"></script>
 <h1>Report</h1>
 <form method="post" action="/">
 <p><input type="file" name="file" multiple aria-label="Attachments" data-max-files="10"

@@ -311,6 +311,42 @@ func TestPage(t *testing.T) {
 		if got := process(options, `new File(["x"], "n".repeat(2000))`); !strings.HasPrefix(fmt.Sprint(got), "The server refused: ") {
 			t.Errorf("a name of 2000 characters: %v", got)
 		}
+
+		// Not everything that answers is a filestore, and a storage may answer like this.
+		other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Access-Control-Allow-Origin", "*")
+			w.Header().Set("Access-Control-Allow-Methods", "PUT")
+			w.Header().Set("Access-Control-Allow-Headers", "Content-Type")
+			switch {
+			case r.Method == http.MethodPut:
+				w.WriteHeader(http.StatusBadRequest)
+				_, _ = io.WriteString(w, "<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>")
+			case r.URL.Path == "/file":
+				_, _ = fmt.Fprintf(w, `{"id": "0123456789abcdef", "url": "http://%s/"}`, r.Host)
+			default:
+				_, _ = io.WriteString(w, "<!DOCTYPE html><title>What a fine page</title>")
+			}
+		}))
+		t.Cleanup(other.Close)
+		if got := process(fmt.Sprintf("{api: %q}", other.URL), file); got != "The time for this upload is over. Try again." {
+			t.Errorf("a URL whose credentials are over: %v", got)
+		}
+		if got := process(fmt.Sprintf("{api: %q}", other.URL+"/shop"), file); got != "The server's answer can't be read. Try again later." {
+			t.Errorf("a page instead of an answer: %v", got)
+		}
+
+		// load is for a file that is stored, revert for one that was uploaded. FilePond has no room for what revert says.
+		say := func(script string) any { return p.do("evaluate", "script", "new Promise((say) => "+script+")") }
+		if got := say(`filestorePond.server({load: "/load/"}).load("0123456789abcdef", say, say, say, say)`); got != "This file is not stored, or not any more." {
+			t.Errorf("load of a file that is not: %v", got)
+		}
+		got := say(fmt.Sprintf(`filestorePond.server({api: %q, note: say, memory: {
+			files: new Map([["0123456789abcdef", {name: "old.txt", token: "0.AAAA"}]]), remove() {},
+		}}).revert("0123456789abcdef", say, say)`, s.url))
+		if got != "old.txt is only left out here: the server does not let this page remove it any more." {
+			t.Errorf("a token that is over: %v", got)
+		}
+
 		t.Cleanup(s.faults.Heal)
 		s.faults.Inject(faultproxy.On(http.MethodPut), faultproxy.Always(), faultproxy.Hang(faultproxy.Before, t.Context().Done()))
 		if got := process(options, `new File(["x"], "stalled.txt")`); got != "The upload has come to a halt. Check the connection, then try again." {
@@ -375,7 +411,7 @@ func TestPage(t *testing.T) {
 			t.Error("a command is shown before anything is uploaded")
 		}
 		f := file{Name: "alone.txt", Type: "text/plain", Size: 7}
-		p.choose(f)
+		p.do("paste", "files", []file{f})
 		p.until(uploaded(f)...)
 		p.waitText("#keep code", "filestore store "+s.named(t, f.Name).ID)
 		p.saidNothing()
@@ -687,23 +723,29 @@ func (s *site) named(t *testing.T, name string) records.Record {
 	return all[0]
 }
 
-// stored returns the id of the one file with a name that is stored; the others were tries that failed.
+// stored returns the id of the one file with a name that is stored, once the others are deleted: they were tries that
+// failed, and the browser does not wait for the answer when it takes them back.
 func (s *site) stored(t *testing.T, name string) string {
 	t.Helper()
-	var ids []string
-	for _, r := range s.all(t, name) {
-		switch r.State() {
-		case records.Stored:
-			ids = append(ids, r.ID)
-		case records.Deleted:
-		case records.Placeholder, records.Temporary:
-			t.Errorf("left behind: %+v", r)
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		all, left := s.all(t, name), false
+		var ids []string
+		for _, r := range all {
+			switch r.State() {
+			case records.Stored:
+				ids = append(ids, r.ID)
+			case records.Deleted:
+			case records.Placeholder, records.Temporary:
+				left = true
+			}
+		}
+		if len(ids) == 1 && !left {
+			return ids[0]
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("want one that is stored, and the others deleted: %+v", all)
 		}
 	}
-	if len(ids) != 1 {
-		t.Fatalf("stored files named %q: %q", name, ids)
-	}
-	return ids[0]
 }
 
 // eventually waits until the one file with a name has a state: what the browser says last it does not wait for.

@@ -52,7 +52,8 @@
     const xml = new DOMParser().parseFromString(xhr.responseText, "text/xml");
     const text = (name) => xml.querySelector("Error > " + name)?.textContent || "";
     const code = text("Code"), message = text("Message");
-    if (xhr.status === 403 && /expired/i.test(message)) return "The time for this upload is over. Try again.";
+    // ExpiredToken, a 400: the credentials that signed it were temporary.
+    if (code === "ExpiredToken" || xhr.status === 403 && /expired/i.test(message)) return "The time for this upload is over. Try again.";
     if (code === "EntityTooLarge") return "The file is too large for the storage.";
     if (xhr.status === 429 || xhr.status >= 500) return `The storage has a problem (${code || "status " + xhr.status}). Try again later.`;
     return `The storage refused the file: ${message || code || "status " + xhr.status}`;
@@ -134,6 +135,7 @@
       (async () => {
         if (file.size > LARGEST) throw new Error("The file is larger than 5 GiB, the most that can be uploaded here.");
         const created = await call(api, "POST", "/file", { body: { name: file.name }, canceled: () => canceled });
+        if (!created || !created.id || !created.url) throw new Error("The server's answer can't be read. Try again later.");
         try {
           if (canceled) throw new Error("canceled");
           transfer = put(created.url, file, progress, stall);

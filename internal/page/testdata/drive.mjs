@@ -45,6 +45,13 @@ const steps = {
       name: f.name, mimeType: f.type || "application/octet-stream", buffer: Buffer.alloc(f.size, "x"),
     })));
   },
+  async paste({ page, files }) {
+    await page.evaluate((files) => {
+      const data = new DataTransfer();
+      for (const f of files) data.items.add(new File(["x".repeat(f.size)], f.name, { type: f.type }));
+      document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data }));
+    }, files);
+  },
   // until waits until the field shows these states, and no other file.
   async until({ page, states }) {
     const wanted = Object.fromEntries(states);
