@@ -83,7 +83,7 @@ know the tokens that others handed out, with which a browser takes back what it 
 	flags.Float64Var(&opts.rate, "rate", api.DefaultRate, "requests a second of each key, and of each address without one; 0: any")
 	flags.IntVar(&opts.burst, "burst", api.DefaultBurst, "requests that may come at once after a while without any")
 	flags.IntVar(&opts.quota, "quota", api.DefaultQuota, "requests a month of each key, counted while this runs; 0: any")
-	flags.StringVar(&opts.formAction, "form-action", "", "`URL` of a backend that gets the ids of what was uploaded on the page (default: the page shows the command that stores them)")
+	flags.StringVar(&opts.formAction, "form-action", "", "`URL` of a backend that gets the ids of what was uploaded on the page, and answers on its own origin (default: the page shows the command that stores them)")
 	registerAudit(flags, &opts.audit)
 	return cmd
 }
