@@ -93,7 +93,7 @@ know the tokens that others handed out, with which a browser takes back what it 
 	flags.IntVar(&opts.quota, "quota", api.DefaultQuota, "requests a month of each key, counted while this runs; 0: any")
 	flags.StringSliceVar(&opts.trustProxy, "trust-proxy", nil, "`CIDR,...` of proxies that tell where requests come from, each a network such as 10.0.0.0/8 or an address")
 	flags.StringVar(&opts.addressHeader, "address-header", defaultAddressHeader, "`NAME` of the header in which the proxies of --trust-proxy do")
-	flags.StringVar(&opts.formAction, "form-action", "", "`URL` of a backend that gets the ids of what was uploaded on the page (default: the page shows the command that stores them)")
+	flags.StringVar(&opts.formAction, "form-action", "", "`URL` of a backend that gets the ids of what was uploaded on the page, and answers on its own origin (default: the page shows the command that stores them)")
 	registerAudit(flags, &opts.audit)
 	return cmd
 }
@@ -365,7 +365,8 @@ func (s *service) handler(ctx context.Context) (http.Handler, error) {
 	}
 	upload := page.Handler(page.Options{
 		S3: server.String(), Action: s.opts.formAction,
-		TemporaryLifetime: s.store.Settings.TemporaryLifetime, StoreOnLoad: s.store.Settings.StoreOnLoad,
+		URLLifetime: s.store.Settings.URLLifetime, TemporaryLifetime: s.store.Settings.TemporaryLifetime,
+		StoreOnLoad: s.store.Settings.StoreOnLoad,
 	})
 	// To the API 0 is the default, and less than that no limit.
 	limit := api.Limit{Rate: cmp.Or(s.opts.rate, -1), Burst: s.opts.burst}

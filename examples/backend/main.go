@@ -77,7 +77,8 @@ func (b *backend) handler() (http.Handler, error) {
 	return protection.Handler(mux), nil
 }
 
-// submit stores the files of the form, with one call.
+// submit stores the files of the form, with one call. With store on load they are stored already, and the call would be
+// refused: leave it away then.
 func (b *backend) submit(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, 1<<20)
 	if err := r.ParseForm(); err != nil {
@@ -89,7 +90,10 @@ func (b *backend) submit(w http.ResponseWriter, r *http.Request) {
 	var stored []string
 	if len(ids) > 0 {
 		if err := b.call(r.Context(), http.MethodPut, "/files", ids, &stored); err != nil {
-			fail(w, err)
+			// Others of the form may be stored, and nothing removes them by itself. Mostly the form comes again. A real
+			// program notes the ids before the call, and whose form they are of, and deletes in the end those that no
+			// form has. To delete any id that somebody submits would be wrong: it may be another's.
+			fail(w, "stored", err)
 			return
 		}
 	}
@@ -109,7 +113,7 @@ func (b *backend) load(w http.ResponseWriter, r *http.Request) {
 	}
 	files, err := b.info(r.Context(), []string{id})
 	if err != nil {
-		fail(w, err)
+		fail(w, "loaded", err)
 		return
 	}
 	if len(files) == 0 {
@@ -126,7 +130,7 @@ func (b *backend) load(w http.ResponseWriter, r *http.Request) {
 func (b *backend) show(w http.ResponseWriter, r *http.Request) {
 	files, err := b.info(r.Context(), b.submitted())
 	if err != nil {
-		fail(w, err)
+		fail(w, "shown", err)
 		return
 	}
 	type entry struct { // as filestore.js wants it
@@ -140,12 +144,12 @@ func (b *backend) show(w http.ResponseWriter, r *http.Request) {
 	}
 	list, err := json.Marshal(entries)
 	if err != nil {
-		fail(w, err)
+		fail(w, "shown", err)
 		return
 	}
 	var page bytes.Buffer
 	if err := b.form.Execute(&page, map[string]any{"Filestore": b.filestore, "Files": files, "List": string(list)}); err != nil {
-		fail(w, err)
+		fail(w, "shown", err)
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
@@ -193,8 +197,14 @@ func (b *backend) call(ctx context.Context, method, path string, body, answer an
 	if res.StatusCode == http.StatusOK {
 		return json.NewDecoder(res.Body).Decode(answer)
 	}
-	var said struct{ Message string }
+	var said struct {
+		Message string
+		Done    []string
+	}
 	_ = json.NewDecoder(res.Body).Decode(&said) // the status says enough
+	if len(said.Done) > 0 {
+		log.Printf("%s %s: not done for all, but for %q", method, path, said.Done)
+	}
 	if res.StatusCode == http.StatusForbidden || res.StatusCode >= 500 {
 		// Not the fault of whoever has submitted the form.
 		return fmt.Errorf("%s %s: %s: %s", method, path, res.Status, said.Message)
@@ -202,14 +212,15 @@ func (b *backend) call(ctx context.Context, method, path string, body, answer an
 	return &refusal{said.Message}
 }
 
-// fail says why. What is wrong between here and the filestore is for the log only.
-func fail(w http.ResponseWriter, err error) {
+// fail says why the files could not be stored, loaded or shown. What is wrong between here and the filestore is for the
+// log only.
+func fail(w http.ResponseWriter, done string, err error) {
 	if r, ok := errors.AsType[*refusal](err); ok {
-		http.Error(w, "The files could not be stored: "+r.message, http.StatusConflict)
+		http.Error(w, "The files could not be "+done+": "+r.message, http.StatusConflict)
 		return
 	}
 	log.Print(err)
-	http.Error(w, "The files could not be stored. Go back and try again later.", http.StatusBadGateway)
+	http.Error(w, "The files could not be "+done+". Go back and try again later.", http.StatusBadGateway)
 }
 
 // form is the page. The integrity of what is loaded from another server is checked by the browser; docs/browser.md has the values.
@@ -224,7 +235,7 @@ const form = `<!DOCTYPE html>
 <script src="{{.Filestore}}/assets/filepond-4.32.12.min.js" defer crossorigin
   integrity="sha384-wi65cAhvKInCgXVXHu8gRypmmserZ5RUkTVUGRqVSNCui4W/3YkTR94Hjud3Yuoq"></script>
 <script src="{{.Filestore}}/assets/filestore.js" defer crossorigin
-  integrity="sha384-UwZYfJtJLY6kLbAndzfCbPXdGOHM7EygFCHe41D+UeXULjFQl6uX5ZukzpKxDswl"></script>
+  integrity="sha384-SsVLIxwXdtxzSqJPv4iw3KxGrYWpmMRqDyYtsgjoYZBB7hyfBu5koiskdiHuAGSE"></script>
 <h1>Report</h1>
 <form method="post" action="/">
 <p><input type="file" name="file" multiple aria-label="Attachments" data-max-files="10"

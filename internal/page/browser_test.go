@@ -98,22 +98,23 @@ func TestPage(t *testing.T) {
 		p.saidNothing()
 
 		// What was handed over is no longer the page's, unless the user comes back to change it.
-		p.do("open", "url", s.url+"/")
+		p.do("go", "url", s.url+"/")
 		p.until()
 	})
 
 	t.Run("progress and abort", func(t *testing.T) {
 		p := b.open(t, s.url+"/", nil)
 		p.do("watch")
-		p.do("throttle", "rate", 200_000) // 2 MB take ten seconds
-		p.choose(file{Name: "video.mp4", Type: "video/mp4", Size: 2_000_000})
+		p.do("throttle", "rate", 100_000) // 20 MB take longer than any step here may
+		p.choose(file{Name: "video.mp4", Type: "video/mp4", Size: 20_000_000})
 		if progress, ok := p.do("progress", "name", "video.mp4").(float64); !ok || progress <= 0 || progress >= 1 {
 			t.Errorf("progress %v", progress)
 		}
 		p.do("click", "button", "Submit")
-		p.waitText("#status", "Not uploaded yet: video.mp4. Wait until it is, or remove it.")
+		p.waitText(".filestore-messages p", "Not uploaded yet: video.mp4. Wait until it is, or remove it.")
 		p.do("press", "name", "video.mp4", "button", "Cancel")
 		p.until()
+		p.do("quiet", "selector", ".filestore-messages")
 		if ids := p.values(); len(ids) != 0 {
 			t.Errorf("the form has %q", ids)
 		}
@@ -136,6 +137,13 @@ func TestPage(t *testing.T) {
 			t.Errorf("the form has %q", ids)
 		}
 		p.saidNothing()
+
+		// It goes from the field also where the server does not answer; that it stays there is said, and remains so.
+		s.away.Store(true)
+		defer s.away.Store(false)
+		p.do("press", "name", "keep.txt", "button", "Remove")
+		p.until()
+		p.waitText(".filestore-messages p", "keep.txt is only left out here: it could not be removed from the server. The server can't be reached.")
 	})
 
 	t.Run("load again", func(t *testing.T) {
@@ -167,6 +175,18 @@ func TestPage(t *testing.T) {
 		p.do("back")
 		p.until(uploaded(first)...)
 		p.saidNothing()
+
+		// So it is where the browser has kept the page as it was. This one does not, so here are the events of that.
+		p.do("evaluate", "script", `document.querySelector("form").dispatchEvent(new Event("submit", {bubbles: true, cancelable: true}))`)
+		p.do("evaluate", "script", `window.dispatchEvent(new PageTransitionEvent("pageshow", {persisted: true}))`)
+		p.do("reload")
+		p.until(uploaded(first)...)
+
+		// Now it is the backend's.
+		p.do("press", "name", first.Name, "button", "Remove")
+		p.until()
+		p.waitText(".filestore-messages p", first.Name+" is only left out here: it is stored already, and stays so.")
+		s.eventually(t, first.Name, records.Stored)
 	})
 
 	t.Run("an abandoned upload expires", func(t *testing.T) {
@@ -204,14 +224,12 @@ func TestPage(t *testing.T) {
 			t.Error("nothing has failed")
 		}
 		p.do("click", "button", "Submit")
-		p.waitText("#status", "Not uploaded: later.txt. Try again, or remove it.")
+		p.waitText(".filestore-messages p", "Not uploaded: later.txt. Try again, or remove it.")
 
 		s.faults.Heal()
 		p.do("press", "name", f.Name, "button", "Retry")
 		p.until(uploaded(f)...)
-		if text := p.do("text", "selector", ".filestore-messages"); text != "" {
-			t.Errorf("still said: %q", text)
-		}
+		p.do("quiet", "selector", ".filestore-messages")
 		p.do("click", "button", "Submit")
 		p.waitText("h1", "Report")
 		if r := s.records(t, []string{s.stored(t, f.Name)}); r[0].Size != f.Size {
@@ -260,6 +278,32 @@ func TestPage(t *testing.T) {
 		if got := process(options, file); got != "Too many requests at once. Try again in 100 s." {
 			t.Errorf("the second: %v", got)
 		}
+		// Where it is to be over soon, that is waited for, but not for ever.
+		var refusals, asked atomic.Int64
+		refusals.Store(2)
+		busy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPost {
+				if asked.Add(1) <= refusals.Load() {
+					w.Header().Set("Access-Control-Allow-Origin", "*")
+					w.Header().Set("Access-Control-Expose-Headers", "Retry-After")
+					w.Header().Set("Retry-After", "0")
+					w.WriteHeader(http.StatusTooManyRequests)
+					return
+				}
+			}
+			s.api.ServeHTTP(w, r)
+		}))
+		t.Cleanup(busy.Close)
+		options = fmt.Sprintf("{api: %q}", busy.URL)
+		if got := process(options, file); got != "uploaded" || asked.Load() != 3 {
+			t.Errorf("refused twice: %v, asked %d times", got, asked.Load())
+		}
+		refusals.Store(1000)
+		asked.Store(0)
+		if got := process(options, file); got != "Too many requests at once. Try again in a moment." || asked.Load() != 20 {
+			t.Errorf("refused again and again: %v, asked %d times", got, asked.Load())
+		}
+
 		options = fmt.Sprintf("{api: %q, stall: 300}", s.url)
 		if got := process(options, `{name: "large", size: 5 * 2 ** 30 + 1}`); got != "The file is larger than 5 GiB, the most that can be uploaded here." {
 			t.Errorf("too large: %v", got)
@@ -267,6 +311,42 @@ func TestPage(t *testing.T) {
 		if got := process(options, `new File(["x"], "n".repeat(2000))`); !strings.HasPrefix(fmt.Sprint(got), "The server refused: ") {
 			t.Errorf("a name of 2000 characters: %v", got)
 		}
+
+		// Not everything that answers is a filestore, and a storage may answer like this.
+		other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Access-Control-Allow-Origin", "*")
+			w.Header().Set("Access-Control-Allow-Methods", "PUT")
+			w.Header().Set("Access-Control-Allow-Headers", "Content-Type")
+			switch {
+			case r.Method == http.MethodPut:
+				w.WriteHeader(http.StatusBadRequest)
+				_, _ = io.WriteString(w, "<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>")
+			case r.URL.Path == "/file":
+				_, _ = fmt.Fprintf(w, `{"id": "0123456789abcdef", "url": "http://%s/"}`, r.Host)
+			default:
+				_, _ = io.WriteString(w, "<!DOCTYPE html><title>What a fine page</title>")
+			}
+		}))
+		t.Cleanup(other.Close)
+		if got := process(fmt.Sprintf("{api: %q}", other.URL), file); got != "The time for this upload is over. Try again." {
+			t.Errorf("a URL whose credentials are over: %v", got)
+		}
+		if got := process(fmt.Sprintf("{api: %q}", other.URL+"/shop"), file); got != "The server's answer can't be read. Try again later." {
+			t.Errorf("a page instead of an answer: %v", got)
+		}
+
+		// load is for a file that is stored, revert for one that was uploaded. FilePond has no room for what revert says.
+		say := func(script string) any { return p.do("evaluate", "script", "new Promise((say) => "+script+")") }
+		if got := say(`filestorePond.server({load: "/load/"}).load("0123456789abcdef", say, say, say, say)`); got != "This file is not stored, or not any more." {
+			t.Errorf("load of a file that is not: %v", got)
+		}
+		got := say(fmt.Sprintf(`filestorePond.server({api: %q, note: say, memory: {
+			files: new Map([["0123456789abcdef", {name: "old.txt", token: "0.AAAA"}]]), remove() {},
+		}}).revert("0123456789abcdef", say, say)`, s.url))
+		if got != "old.txt is only left out here: the server does not let this page remove it any more." {
+			t.Errorf("a token that is over: %v", got)
+		}
+
 		t.Cleanup(s.faults.Heal)
 		s.faults.Inject(faultproxy.On(http.MethodPut), faultproxy.Always(), faultproxy.Hang(faultproxy.Before, t.Context().Done()))
 		if got := process(options, `new File(["x"], "stalled.txt")`); got != "The upload has come to a halt. Check the connection, then try again." {
@@ -282,20 +362,26 @@ func TestPage(t *testing.T) {
 			files = append(files, file{Name: fmt.Sprintf("%d.txt", i), Size: 1})
 		}
 		p.choose(files...)
-		p.waitText("#status", "Not added: at most 10 files can be chosen.")
+		p.waitText(".filestore-messages p", "Not added: at most 10 files can be chosen.")
 		p.do("click", "button", "Submit")
 		p.waitText("#status", "Choose a file first.")
 	})
 
 	t.Run("the backend's own page", func(t *testing.T) {
 		p := b.open(t, startBackend(t, s.url, backendKey)+"/", nil)
+		t.Cleanup(s.faults.Heal)
+		loaded := make(chan struct{})
+		s.faults.Inject(faultproxy.On(http.MethodGet), faultproxy.Always(), faultproxy.Hang(faultproxy.Before, loaded))
 		f := file{Name: "attachment für später.txt", Type: "text/plain", Size: 1234}
 		p.choose(f)
 		p.until(uploaded(f)...)
 		p.do("click", "button", "Save")
 		p.waitText("h2 + ul", f.Name)
 		s.eventually(t, f.Name, records.Stored)
-		// Now it is one that is stored: it is loaded, through the backend.
+		// Now it is one that is stored: it is loaded, through the backend. Until then the form would lose it.
+		p.do("click", "button", "Save")
+		p.waitText(".filestore-messages p", "Not loaded yet: "+f.Name+". Wait until it is.")
+		close(loaded)
 		if got := p.until(f.Name, "idle"); got[0].Size != "1 KiB" {
 			t.Errorf("%+v", got)
 		}
@@ -309,6 +395,14 @@ func TestPage(t *testing.T) {
 			t.Errorf("the form has %q", got)
 		}
 		p.saidNothing()
+
+		s.faults.Heal()
+		s.faults.Inject(faultproxy.On(http.MethodGet), faultproxy.Always(), faultproxy.Reset(faultproxy.Before))
+		p.do("reload")
+		p.waitText(".filestore-messages", f.Name+": The storage can't be reached. Check the connection, then try again.")
+		p.waitText(".filestore-messages", second.Name+": The storage can't be reached. Check the connection, then try again.")
+		p.do("click", "button", "Save")
+		p.waitText(".filestore-messages p", "Not loaded: "+second.Name+", "+f.Name+". Try again. If you remove it, it is no longer part of this form.")
 	})
 
 	t.Run("without a backend", func(t *testing.T) {
@@ -317,10 +411,67 @@ func TestPage(t *testing.T) {
 			t.Error("a command is shown before anything is uploaded")
 		}
 		f := file{Name: "alone.txt", Type: "text/plain", Size: 7}
-		p.choose(f)
+		p.do("paste", "files", []file{f})
 		p.until(uploaded(f)...)
 		p.waitText("#keep code", "filestore store "+s.named(t, f.Name).ID)
 		p.saidNothing()
+	})
+
+	t.Run("on a page of one's own", func(t *testing.T) {
+		given := file{Name: "given.txt", Size: 5}
+		id, _, err := s.client.PresignPut(t.Context(), given.Name, nil, time.Minute, presign.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		own := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = fmt.Fprintf(w, `<!DOCTYPE html><title>Two fields</title>
+				<link rel="stylesheet" href="%[1]s%[2]s"><script src="%[1]s%[3]s" defer></script><script src="%[1]s%[4]s" defer></script>
+				<form><input type="file" name="file" multiple data-max-files="2" data-filestore="%[1]s" data-filestore-lifetime="7200">
+				<input type="file" name="file" multiple data-filestore="%[1]s" data-filestore-files='[{"id": %[5]q, "name": "given.txt", "size": 5}]'></form>`,
+				s.url, filePondCSS, filePondJS, adapterJS, id)
+		}))
+		t.Cleanup(own.Close)
+		p := b.open(t, own.URL+"/ticket?id=1", nil)
+		first, second := file{Name: "field 1.txt", Size: 1}, file{Name: "field 2.txt", Size: 2}
+		p.choose(first, second, given)
+		p.waitText(".filestore-messages p", "Not added: at most 2 files can be chosen.")
+		p.choose(first)
+		p.do("choose", "files", []file{second}, "field", 1)
+		both := func() {
+			t.Helper()
+			p.until(uploaded(first, second, given)...)
+			got := p.do("evaluate", "script", `[...document.querySelectorAll(".filepond--root")].map((field) =>
+				FilePond.find(field).getFiles().map((f) => f.filename).sort().join()).join("; ")`)
+			if got != "field 1.txt; field 2.txt,given.txt" {
+				t.Errorf("the fields have %q", got)
+			}
+		}
+		both()
+		p.do("reload")
+		both()
+		p.do("go", "url", own.URL+"/ticket?id=2")
+		p.until(uploaded(given)...)
+		p.do("go", "url", own.URL+"/ticket?id=1")
+		both()
+
+		// The first field keeps them for two hours, the other for one.
+		later := func(minutes int) {
+			t.Helper()
+			p.do("evaluate", "script", fmt.Sprintf(`for (const [key, files] of Object.entries(sessionStorage))
+				sessionStorage[key] = JSON.stringify(JSON.parse(files).map((f) => ({...f, at: f.at - %d * 60e3})))`, minutes))
+			p.do("reload")
+		}
+		later(90)
+		p.until(uploaded(first, given)...)
+		later(60)
+		p.until(uploaded(given)...)
+
+		// The page has no token for what the form came with.
+		p.do("press", "name", given.Name, "button", "Remove")
+		p.until()
+		if r := s.records(t, []string{id}); r[0].State() != records.Placeholder {
+			t.Errorf("%+v", r)
+		}
 	})
 
 	t.Run("without JavaScript", func(t *testing.T) {
@@ -416,6 +567,7 @@ type site struct {
 	url     string // of the API, and the page whose form the backend gets
 	plain   string // of the page without a backend
 	backend string
+	api     http.Handler
 	client  *client.Client
 	faults  *faultproxy.Proxy // before the S3 server
 	ahead   atomic.Int64      // of the filestore's clock, in nanoseconds
@@ -463,7 +615,7 @@ func newSite(t *testing.T) *site {
 		NewID:    client.NewID,
 	}
 
-	calls := api.New(api.Options{
+	s.api = api.New(api.Options{
 		Client: s.client, Keys: []string{backendKey}, TokenKey: []byte("0123456789abcdef0123456789abcdef"),
 		PerAddress: api.Limit{Rate: -1}, // everything here comes from one
 	})
@@ -479,7 +631,7 @@ func newSite(t *testing.T) *site {
 			case s.away.Load():
 				panic(http.ErrAbortHandler) // the connection ends
 			default:
-				calls.ServeHTTP(w, r)
+				s.api.ServeHTTP(w, r)
 			}
 		})
 		server.Start()
@@ -488,10 +640,13 @@ func newSite(t *testing.T) *site {
 	}
 	s.url = serve(func(self string) Options {
 		s.backend = startBackend(t, self, backendKey)
-		return Options{S3: public, Action: s.backend + "/", TemporaryLifetime: s.client.Settings.TemporaryLifetime}
+		return Options{
+			S3: public, Action: s.backend + "/",
+			URLLifetime: client.DefaultURLLifetime, TemporaryLifetime: client.DefaultTemporaryLifetime,
+		}
 	})
 	s.plain = serve(func(string) Options {
-		return Options{S3: public, TemporaryLifetime: s.client.Settings.TemporaryLifetime}
+		return Options{S3: public, URLLifetime: client.DefaultURLLifetime, TemporaryLifetime: client.DefaultTemporaryLifetime}
 	})
 	return s
 }
@@ -568,23 +723,29 @@ func (s *site) named(t *testing.T, name string) records.Record {
 	return all[0]
 }
 
-// stored returns the id of the one file with a name that is stored; the others were tries that failed.
+// stored returns the id of the one file with a name that is stored, once the others are deleted: they were tries that
+// failed, and the browser does not wait for the answer when it takes them back.
 func (s *site) stored(t *testing.T, name string) string {
 	t.Helper()
-	var ids []string
-	for _, r := range s.all(t, name) {
-		switch r.State() {
-		case records.Stored:
-			ids = append(ids, r.ID)
-		case records.Deleted:
-		case records.Placeholder, records.Temporary:
-			t.Errorf("left behind: %+v", r)
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		all, left := s.all(t, name), false
+		var ids []string
+		for _, r := range all {
+			switch r.State() {
+			case records.Stored:
+				ids = append(ids, r.ID)
+			case records.Deleted:
+			case records.Placeholder, records.Temporary:
+				left = true
+			}
+		}
+		if len(ids) == 1 && !left {
+			return ids[0]
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("want one that is stored, and the others deleted: %+v", all)
 		}
 	}
-	if len(ids) != 1 {
-		t.Fatalf("stored files named %q: %q", name, ids)
-	}
-	return ids[0]
 }
 
 // eventually waits until the one file with a name has a state: what the browser says last it does not wait for.
@@ -699,6 +860,7 @@ func (b *browser) open(t *testing.T, url string, how map[string]any) *page {
 		args = append(args, k, v)
 	}
 	p.do("open", args...)
+	t.Cleanup(func() { p.do("close") })
 	return p
 }
 

@@ -46,9 +46,9 @@ type Options struct {
 	// Action is the URL of a backend that gets the ids of the form, as values of "file". Empty: there is no form
 	// to submit, and the page shows the command that stores the files.
 	Action string
-	// TemporaryLifetime and StoreOnLoad are the settings of the filestore.
-	TemporaryLifetime time.Duration
-	StoreOnLoad       bool
+	// These are the settings of the filestore.
+	URLLifetime, TemporaryLifetime time.Duration
+	StoreOnLoad                    bool
 }
 
 // asset is a part that pages load.
@@ -134,6 +134,7 @@ func render(opts Options, parts map[string]asset) []byte {
 		Styles, Scripts []asset
 		Most            int
 		Lifetime        string
+		Longest         string // an upload may take: a sweep then takes its file for abandoned (docs/contract.md)
 		LifetimeMillis  int64
 		Licence         string
 	}{
@@ -141,6 +142,7 @@ func render(opts Options, parts map[string]asset) []byte {
 		Styles:         []asset{parts["filepond/filepond.min.css"], parts["page.css"]},
 		Scripts:        []asset{parts["filepond/filepond.min.js"], parts["filestore.js"], parts["page.js"]},
 		Lifetime:       inWords(opts.TemporaryLifetime),
+		Longest:        inWords(opts.URLLifetime + opts.TemporaryLifetime),
 		LifetimeMillis: opts.TemporaryLifetime.Milliseconds(),
 		Licence:        filePondLicence,
 	}

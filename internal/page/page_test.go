@@ -65,7 +65,7 @@ func TestNothingInline(t *testing.T) {
 	}
 }
 
-// TestWhatPeopleAreTold is what the page says of how long files are kept.
+// TestWhatPeopleAreTold is what the page says of how long files are kept, and may take.
 func TestWhatPeopleAreTold(t *testing.T) {
 	for _, test := range []struct {
 		opts Options
@@ -76,6 +76,7 @@ func TestWhatPeopleAreTold(t *testing.T) {
 		{Options{TemporaryLifetime: 48 * time.Hour}, "They are removed after 2 days, unless they are stored."},
 		{Options{TemporaryLifetime: 90 * time.Second}, "They are removed after 1m30s, unless they are stored."},
 		{Options{TemporaryLifetime: time.Hour, StoreOnLoad: true}, "They are kept as soon as they are uploaded."},
+		{Options{URLLifetime: 30 * time.Minute, TemporaryLifetime: 90 * time.Minute}, "The upload of one may take up to 2 hours."},
 	} {
 		if html := get(t, Handler(test.opts), http.MethodGet, "/").Body.String(); !strings.Contains(html, test.want) {
 			t.Errorf("%+v: %q is not in %s", test.opts, test.want, html)

@@ -6,34 +6,45 @@
   const LARGEST = 5 * 2 ** 30;
   // How long a connection may move no byte, in milliseconds.
   const STALL = 60000;
+  // A server that takes no more requests for now is asked again after at most so many seconds, at most so many times.
+  const PATIENCE = 5, TRIES = 20;
 
   const UNREACHABLE = "The server can't be reached. Check the connection, then try again.";
 
-  // call asks the filestore's API, and returns what it answers. Its errors are for people to read.
-  async function call(api, method, path, { body, token, keepalive } = {}) {
+  // call asks the filestore's API, and returns what it answers. Where the server takes no more requests for now, it waits and
+  // asks again, as long as canceled is not true: many small files are more than its limit. Its errors are for people to read.
+  async function call(api, method, path, { body, token, keepalive, canceled = () => false } = {}) {
     const headers = {};
     if (body !== undefined) headers["Content-Type"] = "application/json";
     if (token) headers.Authorization = "Bearer " + token;
-    let response, answer;
-    try {
-      response = await fetch(api + path, {
-        method, headers, keepalive, credentials: "omit", cache: "no-store",
-        body: body === undefined ? undefined : JSON.stringify(body),
-      });
-      answer = await response.json().catch(() => null);
-    } catch {
-      throw new Error(UNREACHABLE);
+    for (let tries = 1; ; tries++) {
+      let response, answer;
+      try {
+        response = await fetch(api + path, {
+          method, headers, keepalive, credentials: "omit", cache: "no-store",
+          body: body === undefined ? undefined : JSON.stringify(body),
+        });
+        answer = await response.json().catch(() => null);
+      } catch {
+        throw new Error(UNREACHABLE);
+      }
+      if (response.ok) return answer;
+      if (response.status === 429) {
+        const wait = Number(response.headers.get("Retry-After") ?? 1);
+        if (wait <= PATIENCE && tries < TRIES) {
+          // Not all at the same time again.
+          await new Promise((resolve) => setTimeout(resolve, 1000 * wait * (1 + Math.random())));
+          if (canceled()) throw new Error("canceled");
+          continue;
+        }
+        throw new Error("Too many requests at once. Try again " + (wait > 0 ? `in ${wait} s.` : "in a moment."));
+      }
+      const error = new Error(response.status >= 500
+        ? `The server has a problem (status ${response.status}). Try again later.`
+        : `The server refused: ${(answer && answer.message) || "status " + response.status}`);
+      error.status = response.status;
+      throw error;
     }
-    if (response.ok) return answer;
-    if (response.status === 429) {
-      const wait = Number(response.headers.get("Retry-After"));
-      throw new Error("Too many requests at once. Try again " + (wait > 0 ? `in ${wait} s.` : "in a moment."));
-    }
-    const error = new Error(response.status >= 500
-      ? `The server has a problem (status ${response.status}). Try again later.`
-      : `The server refused: ${(answer && answer.message) || "status " + response.status}`);
-    error.status = response.status;
-    throw error;
   }
 
   // refusal says in words what an S3 server has answered (Amazon S3 API Reference, "Error responses").
@@ -41,7 +52,8 @@
     const xml = new DOMParser().parseFromString(xhr.responseText, "text/xml");
     const text = (name) => xml.querySelector("Error > " + name)?.textContent || "";
     const code = text("Code"), message = text("Message");
-    if (xhr.status === 403 && /expired/i.test(message)) return "The time for this upload is over. Try again.";
+    // ExpiredToken, a 400: the credentials that signed it were temporary.
+    if (code === "ExpiredToken" || xhr.status === 403 && /expired/i.test(message)) return "The time for this upload is over. Try again.";
     if (code === "EntityTooLarge") return "The file is too large for the storage.";
     if (xhr.status === 429 || xhr.status >= 500) return `The storage has a problem (${code || "status " + xhr.status}). Try again later.`;
     return `The storage refused the file: ${message || code || "status " + xhr.status}`;
@@ -98,7 +110,7 @@
     }
     add(file) { this.files.set(file.id, file); this.save(); }
     remove(id) { this.files.delete(id); this.save(); }
-    handOver() { for (const f of this.files.values()) f.handedOver = true; this.save(); }
+    handOver(over = true) { for (const f of this.files.values()) f.handedOver = over; this.save(); }
     save() {
       try { sessionStorage.setItem(this.key, JSON.stringify([...this.files.values()])); } catch { /* full, or forbidden */ }
     }
@@ -122,7 +134,8 @@
       const drop = (created) => created.token && takeBack(created.id, created.token).catch(() => {}); // else it expires
       (async () => {
         if (file.size > LARGEST) throw new Error("The file is larger than 5 GiB, the most that can be uploaded here.");
-        const created = await call(api, "POST", "/file", { body: { name: file.name } });
+        const created = await call(api, "POST", "/file", { body: { name: file.name }, canceled: () => canceled });
+        if (!created || !created.id || !created.url) throw new Error("The server's answer can't be read. Try again later.");
         try {
           if (canceled) throw new Error("canceled");
           transfer = put(created.url, file, progress, stall);
@@ -154,10 +167,15 @@
       memory.remove(id);
       if (!file || !file.token) return load(); // nobody submits it any more, so it expires
       takeBack(id, file.token).then(load, (e) => {
-        // The time of the file, and of its token, is over; or it is stored meanwhile, and no longer this form's to remove.
-        if ([403, 404, 409, 410].includes(e.status)) return load();
-        note(`${file.name} is no longer part of this form, but could not be removed from the server. ${e.message}`);
-        error(e.message);
+        if (e.status === 404 || e.status === 410) return load();
+        const only = `${file.name} is only left out here: `;
+        if (e.status === 409) note(only + "it is stored already, and stays so.");
+        else if (e.status === 403) note(only + "the server does not let this page remove it any more.");
+        else {
+          note(`${only}it could not be removed from the server. ${e.message}`);
+          return error(e.message);
+        }
+        load();
       });
     }
 
@@ -208,13 +226,15 @@
   //   files     [{id, name, size, type, stored}] that are part of the form already. One that is stored is fetched
   //             through load, if there is one.
   //   pond      more options for FilePond
+  //   note      as of server; called with "" when the text does not hold any more. By default it is shown below the field,
+  //             where files that fail are explained too.
   //
-  // The form of the input gets the ids, as values of fields of the input's name. It is not handed over while an
-  // upload is under way or has failed.
-  //   note      as of server; by default the text is shown below the field, where files that fail are explained too
+  // The form of the input gets the ids, as values of fields of the input's name. It is not handed over while a file is
+  // not uploaded or, if it is stored, not loaded.
   function create(input, { lifetime = 3600e3, files = [], pond: more = {}, note, ...options } = {}) {
     const form = input.form;
-    const memory = new Memory(`filestore:${location.pathname}:${input.name}`, lifetime);
+    const key = place(input);
+    const memory = new Memory(key, lifetime);
     const given = new Set(files.map((f) => f.id));
     const begin = [
       ...files.map((f) => item(f, f.stored, f.stored && options.load)),
@@ -228,8 +248,13 @@
     list.hidden = true;
     if (!note) {
       const line = messages.appendChild(document.createElement("p"));
-      note = (text) => { line.textContent = text; };
+      line.hidden = true;
+      note = (text) => {
+        line.textContent = text;
+        line.hidden = !text;
+      };
     }
+    const notes = new Notes(note);
     const pond = global.FilePond.create(input, {
       credits: false,
       maxParallelUploads: 3,
@@ -242,16 +267,45 @@
       labelFileProcessingAborted: "Upload canceled",
       labelTapToUndo: "tap to remove", // as the button says
       ...more,
-      server: server({ ...options, memory, note }),
+      server: server({ ...options, memory, note: (text) => notes.say(text) }),
       files: begin,
     });
-    explain(pond, list);
-    if (form) guard(form, pond, memory, note);
+    fields.set(key, pond.element);
+    // FilePond knows a file that is not loaded by its id alone.
+    const names = new Map(files.map((f) => [f.id, f.name]));
+    const nameOf = (file) => names.get(file.serverId) || file.filename;
+    explain(pond, list, nameOf);
+    limit(pond, notes);
+    if (form) guard(form, pond, memory, nameOf, notes);
     return pond;
   }
 
+  const fields = new Map(); // elements, by what place says of them
+
+  // place is which field this is: that of another address (/ticket?id=2), or another one of the same name, has other files.
+  function place(input) {
+    for (let n = 0; ; n++) {
+      const key = `filestore:${location.pathname}${location.search}:${input.name}:${n}`;
+      if (!fields.get(key)?.isConnected) return key;
+    }
+  }
+
+  // Notes has one text for the user at a time, the last.
+  class Notes {
+    constructor(show) {
+      this.show = show;
+      this.text = "";
+    }
+    say(text) {
+      this.text = text;
+      this.show(text);
+    }
+    // replace puts a text in the place of one that does not hold any more, unless another has been said since.
+    replace(old, text) { if (old && old !== text && this.text === old) this.say(text); }
+  }
+
   // explain says in a list why files are not uploaded or loaded, as long as they are not.
-  function explain(pond, list) {
+  function explain(pond, list, nameOf) {
     const why = new Map(); // by FilePond's own id of the file
     const show = () => {
       list.replaceChildren(...[...why.values()].map(({ name, text }) => {
@@ -264,7 +318,7 @@
     const forget = (file) => file && why.delete(file.id) && show();
     pond.on("error", (error, file) => {
       if (!file || !error.body) return;
-      why.set(file.id, { name: file.filename, text: error.body });
+      why.set(file.id, { name: nameOf(file), text: error.body });
       show();
     });
     pond.on("processfilestart", forget);
@@ -279,24 +333,61 @@
     options: { type: stored ? "local" : "limbo", ...(fetched ? {} : { file: { name, size, type } }) },
   });
 
-  // guard keeps a form back while an id would be missing.
-  function guard(form, pond, memory, note) {
+  // missing says why a form can't be handed over, and "" if it can: an id would be missing in it. What counts is not the
+  // state of a file but the field that FilePond makes for it: that of a stored file is empty until the file is loaded.
+  function missing(pond, nameOf) {
+    const { FileStatus: status, FileOrigin: origin } = global.FilePond;
+    const ids = new Set([...pond.element.querySelectorAll("input[type=hidden]")].map((field) => field.value));
+    // What is being removed has lost its field already.
+    const leaves = (f) => f.status === status.PROCESSING_REVERT_ERROR ||
+      f.status === status.IDLE && f.serverId && f.origin !== origin.LOCAL;
+    const files = pond.getFiles().filter((f) => !ids.has(f.serverId) && !leaves(f));
+    for (const [which, what, advice] of [
+      [(f) => f.status === status.PROCESSING_ERROR || f.status === status.LOAD_ERROR && !f.serverId, "Not uploaded", "Try again, or remove it."],
+      [(f) => f.status === status.LOAD_ERROR, "Not loaded", "Try again. If you remove it, it is no longer part of this form."],
+      [(f) => f.serverId, "Not loaded yet", "Wait until it is."],
+      [() => true, "Not uploaded yet", "Wait until it is, or remove it."],
+    ]) {
+      const names = files.filter(which).map(nameOf);
+      if (names.length) return `${what}: ${names.join(", ")}. ${advice}`;
+    }
+    return "";
+  }
+
+  // limit says that files are not added where they would be too many, which FilePond only reports.
+  function limit(pond, notes) {
+    let why = "";
+    pond.on("warning", () => { // the only warning there is
+      const most = pond.allowMultiple ? pond.maxFiles : 1;
+      why = `Not added: at most ${most} ${most === 1 ? "file" : "files"} can be chosen.`;
+      notes.say(why);
+    });
+    pond.on("removefile", () => notes.replace(why, ""));
+  }
+
+  // guard keeps a form back while an id would be missing, and says so as long as it is true.
+  function guard(form, pond, memory, nameOf, notes) {
+    let why = "";
     form.addEventListener("submit", (event) => {
-      const status = global.FilePond.FileStatus;
-      const files = pond.getFiles();
-      const failed = files.filter((f) => [status.PROCESSING_ERROR, status.LOAD_ERROR].includes(f.status));
-      const busy = files.filter((f) => ![status.PROCESSING_COMPLETE, status.PROCESSING_REVERT_ERROR].includes(f.status) &&
-        !failed.includes(f) && f.origin !== global.FilePond.FileOrigin.LOCAL);
-      const names = (list) => list.map((f) => f.filename).join(", ");
-      if (failed.length) note(`Not uploaded: ${names(failed)}. Try again, or remove it.`);
-      else if (busy.length) note(`Not uploaded yet: ${names(busy)}. Wait until it is, or remove it.`);
-      else return;
+      why = missing(pond, nameOf);
+      if (!why) return;
+      notes.say(why);
       event.preventDefault();
     });
+    for (const event of ["processfilestart", "processfile", "addfilestart", "addfile", "removefile"]) {
+      pond.on(event, () => {
+        if (!why) return;
+        const now = missing(pond, nameOf);
+        notes.replace(why, now);
+        why = now;
+      });
+    }
     // Last of all, when nobody has prevented it.
     window.addEventListener("submit", (event) => {
       if (event.target === form && !event.defaultPrevented) memory.handOver();
     });
+    // The user comes back to the page as it was left, without its being loaded.
+    window.addEventListener("pageshow", (event) => { if (event.persisted) memory.handOver(false); });
   }
 
   global.filestorePond = { create, server };

@@ -6,8 +6,8 @@
   const form = input.form;
   const status = document.getElementById("status");
   const keep = document.getElementById("keep"); // only where no backend gets the form
-  const most = Number(input.dataset.most) || null;
 
+  // What goes wrong is told above this, by filestore.js.
   const note = (text) => { status.textContent = text; };
 
   // uploaded says how far it is, and with which command what is uploaded can be kept.
@@ -24,10 +24,8 @@
 
   const pond = filestorePond.create(input, {
     lifetime: Number(input.dataset.lifetime),
-    note,
     pond: {
-      maxFiles: most,
-      onwarning: () => note(`Not added: at most ${most} files can be chosen.`), // the only warning there is
+      maxFiles: Number(input.dataset.most) || null,
       onupdatefiles: () => uploaded(),
       onprocessfile: (error) => { if (!error) uploaded(); },
       onprocessfilerevert: () => uploaded(),

@@ -33,14 +33,24 @@ const steps = {
     const said = [];
     page.on("console", (m) => { if (m.type() === "error") said.push(m.text()); });
     page.on("pageerror", (e) => said.push(String(e)));
-    pages.set(name, { page, context, said, seen: [] });
+    pages.set(name, { page, context, said });
     await page.goto(url);
   },
   async close({ context }) { await context.close(); },
-  async choose({ page, files }) {
-    await page.locator("input[type=file]").setInputFiles(files.map((f) => ({
+  // go has the same page, in the same tab, go to another address.
+  async go({ page, url }) { await page.goto(url); },
+  // choose chooses files in a field, the first if not another is said.
+  async choose({ page, files, field = 0 }) {
+    await page.locator("input[type=file]").nth(field).setInputFiles(files.map((f) => ({
       name: f.name, mimeType: f.type || "application/octet-stream", buffer: Buffer.alloc(f.size, "x"),
     })));
+  },
+  async paste({ page, files }) {
+    await page.evaluate((files) => {
+      const data = new DataTransfer();
+      for (const f of files) data.items.add(new File(["x".repeat(f.size)], f.name, { type: f.type }));
+      document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data }));
+    }, files);
   },
   // until waits until the field shows these states, and no other file.
   async until({ page, states }) {
@@ -79,7 +89,14 @@ const steps = {
   async focused({ page }) {
     return page.evaluate(() => (document.activeElement.textContent || document.activeElement.getAttribute("aria-label") || "").trim());
   },
-  async text({ page, selector }) { return (await page.locator(selector).innerText()).trim(); },
+  // quiet waits until there is no text.
+  async quiet({ page, selector }) {
+    try {
+      await page.waitForFunction((selector) => !document.querySelector(selector).innerText.trim(), selector);
+    } catch (e) {
+      throw new Error(`still said: ${JSON.stringify(await page.locator(selector).innerText())}: ${e.message}`);
+    }
+  },
   async waitText({ page, selector, text }) {
     try {
       await page.locator(selector).filter({ hasText: text }).waitFor({ state: "attached" });
@@ -89,10 +106,8 @@ const steps = {
   },
   async visible({ page, selector }) { return page.locator(selector).isVisible(); },
   async values({ page }) { return page.locator('input[type=hidden][name=file]').evaluateAll((all) => all.map((i) => i.value)); },
-  async url({ page }) { return page.url(); },
   async reload({ page }) { await page.reload(); },
   async back({ page }) { await page.goBack(); },
-  async offline({ context, on }) { await context.setOffline(on); },
   // throttle lets so many bytes a second go up, 0: any.
   async throttle({ page, context, rate }) {
     const session = await context.newCDPSession(page);
@@ -113,11 +128,18 @@ const steps = {
   },
 };
 
+// inTime fails when a step takes longer than any should: those in the page, such as evaluate, have no deadline of their own.
+function inTime(step) {
+  let timer;
+  const late = new Promise((_, reject) => { timer = setTimeout(() => reject(new Error("no end after 90 s")), 90000); });
+  return Promise.race([step, late]).finally(() => clearTimeout(timer));
+}
+
 for await (const line of createInterface({ input: process.stdin })) {
   const { do: step, page: name, ...args } = JSON.parse(line);
   let answer;
   try {
-    answer = { result: await steps[step]({ ...args, ...(step === "open" ? { page: name } : pages.get(name)) }) };
+    answer = { result: await inTime(steps[step]({ ...args, ...(step === "open" ? { page: name } : pages.get(name)) })) };
   } catch (e) {
     answer = { error: `${step}: ${e.message}` };
   }
