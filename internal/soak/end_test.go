@@ -47,19 +47,30 @@ func (e *end) command(args ...string) outcome {
 func (e *end) sweep() {
 	for range 5 {
 		full := e.swept("--full")
-		// One by the index finds no more than one of the whole table, but for what that has recorded as uploaded.
 		indexed := e.swept()
-		for _, r := range indexed.results {
-			if r.Action != "expire" || !slices.ContainsFunc(full.results, func(f result) bool { return f.ID == r.ID && f.Action == "settle" }) {
-				e.model.wrong("a sweep of the whole table has left something to the index: %s%s", full, indexed)
-				break
-			}
+		if left := leftToIndex(full.results, indexed.results); len(left) > 0 {
+			e.model.wrong("a sweep of the whole table has left %+v to the index: %s%s", left, full, indexed)
 		}
 		if len(full.results)+len(indexed.results) == 0 {
 			return
 		}
 	}
 	e.model.wrong("sweeps find no end")
+}
+
+// leftToIndex returns what a sweep by the index should not have had to do after one of the whole table: all but expire
+// what that one has recorded as uploaded.
+func leftToIndex(full, indexed []result) (left []result) {
+	settled := make(map[string]bool)
+	for _, r := range full {
+		settled[r.ID] = r.Action == "settle"
+	}
+	for _, r := range indexed {
+		if r.Action != "expire" || !settled[r.ID] {
+			left = append(left, r)
+		}
+	}
+	return left
 }
 
 // swept is one sweep.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 )
 
@@ -496,4 +497,63 @@ func (m *model) pick(n int, from string, ok func(f *file) bool) (ids []string) {
 		}
 	}
 	return ids
+}
+
+// What the model must object to, and what not.
+func TestModel(t *testing.T) {
+	const id = "aaaaaaaaaaaaaaaa"
+	lives := lifetimes{url: 5 * time.Second, temporary: 15 * time.Second}
+	gone := func(created, uploaded, deleted string) func(*model, *file) {
+		return func(m *model, _ *file) {
+			m.seen(result{ID: id, Name: "a.txt", State: "deleted", CreatedAt: created, UploadedAt: uploaded, DeletedAt: deleted}, map[string]view{id: {}}, "list")
+		}
+	}
+	at := func(seconds int) time.Time { return time.Date(2020, 1, 1, 0, 1, seconds, 0, time.UTC) }
+	stale := func(swept time.Time) func(*model, *file) {
+		return func(m *model, _ *file) {
+			m.found(result{ID: id, Class: "undeleted"}, swept, 10*time.Second, outcome{began: at(0), ended: at(4)})
+		}
+	}
+	for _, test := range []struct {
+		name string
+		do   func(m *model, f *file)
+		ok   bool
+	}{
+		{"expired in its time", gone("2020-01-01T00:00:00Z", "2020-01-01T00:00:02Z", "2020-01-01T00:00:18Z"), true},
+		{"expired a second too early", gone("2020-01-01T00:00:00Z", "2020-01-01T00:00:02Z", "2020-01-01T00:00:17Z"), false},
+		{"never uploaded, abandoned in its time", gone("2020-01-01T00:00:00Z", "", "2020-01-01T00:00:21Z"), true},
+		{"never uploaded, abandoned too early", gone("2020-01-01T00:00:00Z", "", "2020-01-01T00:00:20Z"), false},
+		{"deleted at no time that can be read", gone("2020-01-01T00:00:00Z", "2020-01-01T00:00:02Z", "soon"), false},
+		{"deleted by somebody", func(m *model, f *file) {
+			f.deleteBegun = true
+			gone("2020-01-01T00:00:00Z", "2020-01-01T00:00:02Z", "2020-01-01T00:00:03Z")(m, f)
+		}, true},
+		{"left by a sweep", stale(at(-5)), false},
+		{"come due after a sweep, for all that is known", stale(at(-6)), true},
+		{"a crash in a request", func(m *model, _ *file) {
+			m.ended(outcome{stderr: "http: panic serving 127.0.0.1:1: runtime error\ngoroutine 5 [running]:\n"})
+		}, false},
+		{"killed by somebody else", func(m *model, _ *file) { m.ended(outcome{status: -1, by: stopped}) }, false},
+	} {
+		m := newModel("test", lives)
+		f := m.presigned(m.add("a.txt", nil, nil), id)
+		test.do(m, f)
+		if broken := m.broken(); (len(broken) == 0) != test.ok {
+			t.Errorf("%s: %q", test.name, broken)
+		}
+	}
+
+	full := []result{{ID: "a", Action: "expire"}, {ID: "b", Action: "settle"}}
+	for _, test := range []struct {
+		indexed result
+		ok      bool
+	}{
+		{result{ID: "b", Action: "expire"}, true},
+		{result{ID: "c", Action: "expire"}, false},
+		{result{ID: "b", Action: "abandon"}, false},
+	} {
+		if left := leftToIndex(full, []result{test.indexed}); (len(left) == 0) != test.ok {
+			t.Errorf("after a whole sweep, by the index: %+v, left: %+v", test.indexed, left)
+		}
+	}
 }
