@@ -8,7 +8,7 @@ LINT     := go tool -modfile=tools/go.mod golangci-lint
 
 FUZZTIME := 60s
 
-.PHONY: help build tools test race lint fuzz reference bench soak ci
+.PHONY: help build tools test race lint fuzz reference bench soak ci always
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
@@ -49,10 +49,13 @@ $(DYNALITE): tools/package.json tools/package-lock.json
 	cp tools/package.json tools/package-lock.json .tools/
 	npm ci --prefix .tools --ignore-scripts --no-audit --no-fund
 
-$(BIN)/versitygw:
-	@echo "building versitygw: about a minute the first time"
-	GOBIN=$(BIN) go install $(VERSITYGW)
+# Which version is there, the program itself says: the time of its file does not.
+there = go version -m $(BIN)/$(1) 2>/dev/null | grep -qF '	$(lastword $(subst @, ,$(2)))	'
 
-$(BIN)/minio:
-	@echo "building MinIO: a few minutes the first time"
-	GOBIN=$(BIN) go install $(MINIO)
+$(BIN)/versitygw: always
+	@$(call there,versitygw,$(VERSITYGW)) || { \
+		echo "building $(VERSITYGW): about a minute the first time"; GOBIN=$(BIN) go install $(VERSITYGW); }
+
+$(BIN)/minio: always
+	@$(call there,minio,$(MINIO)) || { \
+		echo "building $(MINIO): a few minutes the first time"; GOBIN=$(BIN) go install $(MINIO); }

@@ -614,7 +614,7 @@ def main():
     ap.add_argument('--quick', action='store_true', help='tiny sizes: does the bench work?')
     ap.add_argument('--warm-up', type=int, default=3, help='memory to touch before each large transfer, in GiB')
     ap.add_argument('--settle', type=float, default=0.2, help='seconds of rest before each run')
-    ap.add_argument('--into', help='put the report into this file too, between its marks')
+    ap.add_argument('--into', help='put the report into this file too, between its marks, if nothing failed')
     ap.add_argument('--log', required=True, help='what the tools print')
     ap.add_argument('--json', required=True)
     ap.add_argument('--markdown', required=True)
@@ -641,11 +641,12 @@ def main():
             json.dump({'date': datetime.datetime.now().isoformat(timespec='seconds'), 'machine': machine(), 'rows': bench.results}, f, indent=1)
         with open(args.markdown, 'w') as f:
             f.write(markdown(bench, peers))
+    if failed:
+        kept = f', and {args.into} stays as it was' if args.into else ''
+        print(f'\nSomething failed{kept}; what the tools printed is in {args.log}', file=sys.stderr)
+        sys.exit(1)
     if args.into:
         put_into(args.into, markdown(bench, peers))
-    if failed:
-        print(f'\nSomething failed; what the tools printed is in {args.log}', file=sys.stderr)
-        sys.exit(1)
 
 
 if __name__ == '__main__':

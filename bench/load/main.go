@@ -58,9 +58,9 @@ type load struct {
 
 	mu      sync.Mutex
 	samples map[string][]time.Duration // by kind
-	errors  map[string]int             // by kind and what went wrong, but 429
+	errors  map[string]int             // by kind and what went wrong, but 429; those of the warm-up too
 	refused int                        // 429
-	idle    int                        // calls that found no file and asked for information instead
+	idle    int                        // requests that had no file, and information was asked for instead
 }
 
 // infoIDs is how many ids one call takes (docs/contract.md, "How many ids").
@@ -72,7 +72,7 @@ type file struct{ id, url string }
 // kinds are what is sent in turn, and how many of them are calls of the API. Each file has one life: it is made,
 // uploaded, stored, downloaded and deleted; beside that, somebody looks.
 func (l *load) kinds() (kinds []kind, calls int) {
-	info := kind{"info of 1", l.info(1)}
+	info := kind{infoOfOne, l.info(1)}
 	kinds = []kind{
 		{"new file", l.create}, info, {"S3: upload", l.upload}, info, {"store", l.store},
 		{"info of 10", l.info(infoIDs)}, {"info, with URL", l.locate}, {"S3: download", l.download}, info, {"delete", l.remove},
@@ -87,8 +87,13 @@ func (l *load) kinds() (kinds []kind, calls int) {
 
 type kind struct {
 	name string
-	do   func(context.Context) (status int, err error)
+	do   func(context.Context) (status int, err error) // errNoFile: nothing was sent
 }
+
+const infoOfOne = "info of 1"
+
+// errNoFile says that no file has come so far yet: the requests before are late.
+var errNoFile = errors.New("no file")
 
 func (l *load) run(ctx context.Context) (err error) {
 	if l.server, err = startServer(ctx, l.program, l.dir); err != nil {
@@ -110,7 +115,7 @@ func (l *load) run(ctx context.Context) (err error) {
 
 	fmt.Printf("%d processors, load average before: %s\n", runtime.NumCPU(), loadAverage())
 	l.send(ctx, l.warmUp)
-	l.samples, l.errors, l.refused, l.idle = make(map[string][]time.Duration), make(map[string]int), 0, 0
+	l.samples, l.refused, l.idle = make(map[string][]time.Duration), 0, 0
 	watch := l.server.watch(l.time)
 	begin, own := time.Now(), ownCPU()
 	sent := l.send(ctx, l.time)
@@ -134,16 +139,23 @@ func (l *load) run(ctx context.Context) (err error) {
 func (l *load) prepare(ctx context.Context) error {
 	for i := range l.ids {
 		for _, step := range []func(context.Context) (int, error){l.create, l.upload} {
-			if status, err := step(ctx); err != nil || status != http.StatusOK {
-				return fmt.Errorf("prepare: status %d, %w", status, err)
+			if err := prepared(step(ctx)); err != nil {
+				return err
 			}
 		}
 		f := <-l.uploaded
 		l.ids[i] = f.id
 	}
 	status, _, err := l.call(ctx, http.MethodPut, "/files", l.ids[:])
-	if err != nil || status != http.StatusOK {
-		return fmt.Errorf("prepare: status %d, %w", status, err)
+	return prepared(status, err)
+}
+
+func prepared(status int, err error) error {
+	switch {
+	case err != nil:
+		return fmt.Errorf("prepare: %w", err)
+	case status != http.StatusOK:
+		return fmt.Errorf("prepare: status %d", status)
 	}
 	return nil
 }
@@ -164,8 +176,13 @@ func (l *load) send(ctx context.Context, during time.Duration) (sent int) {
 		time.Sleep(time.Until(due))
 		k := kinds[sent%len(kinds)]
 		running.Go(func() {
+			name := k.name
 			status, err := k.do(ctx)
-			l.count(k.name, time.Since(due), status, err)
+			if errors.Is(err, errNoFile) {
+				name = infoOfOne
+				status, err = l.info(1)(ctx)
+			}
+			l.count(name, time.Since(due), status, err)
 		})
 	}
 	return sent
@@ -185,16 +202,16 @@ func (l *load) count(kind string, took time.Duration, status int, err error) {
 	}
 }
 
-// take returns a file that has come so far. There is none when the predecessors are late.
-func (l *load) take(from chan file) (file, bool) {
+// take returns a file that has come so far, or errNoFile.
+func (l *load) take(from chan file) (file, error) {
 	select {
 	case f := <-from:
-		return f, true
+		return f, nil
 	default:
 		l.mu.Lock()
 		l.idle++
 		l.mu.Unlock()
-		return file{}, false
+		return file{}, errNoFile
 	}
 }
 
@@ -217,18 +234,18 @@ func (l *load) create(ctx context.Context) (int, error) {
 }
 
 func (l *load) upload(ctx context.Context) (int, error) {
-	f, ok := l.take(l.created)
-	if !ok {
-		return l.info(1)(ctx)
+	f, err := l.take(l.created)
+	if err != nil {
+		return 0, err
 	}
 	status, _, err := l.request(ctx, http.MethodPut, f.url, bytes.NewReader(make([]byte, l.size)))
 	return put(l.uploaded, f, status, err)
 }
 
 func (l *load) store(ctx context.Context) (int, error) {
-	f, ok := l.take(l.uploaded)
-	if !ok {
-		return l.info(1)(ctx)
+	f, err := l.take(l.uploaded)
+	if err != nil {
+		return 0, err
 	}
 	status, _, err := l.call(ctx, http.MethodPut, "/files", []string{f.id})
 	return put(l.stored, f, status, err)
@@ -236,24 +253,21 @@ func (l *load) store(ctx context.Context) (int, error) {
 
 // locate asks for a stored file, and has the URL to download it.
 func (l *load) locate(ctx context.Context) (int, error) {
-	f, ok := l.take(l.stored)
-	if !ok {
-		return l.info(1)(ctx)
+	f, err := l.take(l.stored)
+	if err != nil {
+		return 0, err
 	}
 	found, status, err := l.look(ctx, []string{f.id})
 	if err == nil && status == http.StatusOK {
-		if len(found) != 1 || found[0].URL == "" || found[0].Size != l.size {
-			return status, fmt.Errorf("a stored file is not shown as it is: %+v", found)
-		}
 		f.url = found[0].URL
 	}
 	return put(l.located, f, status, err)
 }
 
 func (l *load) download(ctx context.Context) (int, error) {
-	f, ok := l.take(l.located)
-	if !ok {
-		return l.info(1)(ctx)
+	f, err := l.take(l.located)
+	if err != nil {
+		return 0, err
 	}
 	status, content, err := l.request(ctx, http.MethodGet, f.url, nil)
 	if err == nil && status == http.StatusOK && len(content) != l.size {
@@ -263,9 +277,9 @@ func (l *load) download(ctx context.Context) (int, error) {
 }
 
 func (l *load) remove(ctx context.Context) (int, error) {
-	f, ok := l.take(l.downloaded)
-	if !ok {
-		return l.info(1)(ctx)
+	f, err := l.take(l.downloaded)
+	if err != nil {
+		return 0, err
 	}
 	status, _, err := l.call(ctx, http.MethodDelete, "/files", []string{f.id})
 	return status, err
@@ -274,10 +288,7 @@ func (l *load) remove(ctx context.Context) (int, error) {
 // info asks for n of the files that stay.
 func (l *load) info(n int) func(context.Context) (int, error) {
 	return func(ctx context.Context) (int, error) {
-		found, status, err := l.look(ctx, l.ids[:n])
-		if err == nil && status == http.StatusOK && len(found) != n {
-			err = fmt.Errorf("%d files were shown, not %d", len(found), n)
-		}
+		_, status, err := l.look(ctx, l.ids[:n])
 		return status, err
 	}
 }
@@ -287,12 +298,24 @@ type shown struct {
 	Size    int
 }
 
+// look asks for stored files. With the status OK and no error all of them are shown, in the order of the ids.
 func (l *load) look(ctx context.Context, ids []string) (found []shown, status int, err error) {
 	status, answer, err := l.call(ctx, http.MethodPost, "/files", ids)
-	if err == nil && status == http.StatusOK {
-		err = json.Unmarshal(answer, &found)
+	if err != nil || status != http.StatusOK {
+		return nil, status, err
 	}
-	return found, status, err
+	if err := json.Unmarshal(answer, &found); err != nil {
+		return nil, status, err
+	}
+	if len(found) != len(ids) {
+		return nil, status, fmt.Errorf("%d files were shown, not %d", len(found), len(ids))
+	}
+	for i, f := range found {
+		if f.ID != ids[i] || f.URL == "" || f.Size != l.size {
+			return nil, status, errors.New("a stored file is not shown as it is") // without the id, so that equal ones are counted together
+		}
+	}
+	return found, status, nil
 }
 
 // call calls the API.
@@ -323,7 +346,7 @@ func (l *load) request(ctx context.Context, method, url string, body io.Reader) 
 
 // report prints the result as Markdown.
 func (l *load) report(sent int, took, own time.Duration, m memory) {
-	fmt.Printf("%d requests in %.1f s, %.0f a second; %d were answered 429; %d found no file and asked for another\n\n",
+	fmt.Printf("%d requests in %.1f s, %.0f a second; %d were answered 429; for %d there was no file yet, and information was asked for instead\n\n",
 		sent, took.Seconds(), float64(sent)/took.Seconds(), l.refused, l.idle)
 	fmt.Println("| call | requests | median | 90 % | 99 % | slowest |")
 	fmt.Println("| --- | --- | --- | --- | --- | --- |")

@@ -76,7 +76,7 @@ func startServer(ctx context.Context, program, dir string) (_ *server, err error
 	return s, nil
 }
 
-// stop ends the server, as Ctrl-C does.
+// stop ends the server, as a service manager does.
 func (s *server) stop() error {
 	err := s.cmd.Process.Signal(syscall.SIGTERM)
 	if err == nil {

@@ -46,27 +46,43 @@ func (e *end) command(args ...string) outcome {
 // sweep has the sweeps do all that is due, until there is nothing more to do.
 func (e *end) sweep() {
 	for range 5 {
-		before := e.model.sure()
-		o := e.command("expire", "--full", "--audit", e.audit)
-		for _, r := range o.results {
-			if r.Error == nil {
-				e.model.expired(r)
-				e.run.count("swept: "+r.Action, 1)
-			}
+		full := e.swept("--full")
+		indexed := e.swept()
+		if left := leftToIndex(full.results, indexed.results); len(left) > 0 {
+			e.model.wrong("a sweep of the whole table has left %+v to the index: %s%s", left, full, indexed)
 		}
-		// One by the index finds no more than one of the whole table.
-		if o := e.command("expire", "--audit", e.audit); len(o.results) > 0 {
-			settled := slices.ContainsFunc(o.results, func(r result) bool { return r.Action == "expire" && before[r.ID] == view{} })
-			if !settled {
-				e.model.wrong("a sweep of the whole table has left something to the index: %s", o)
-			}
-			continue
-		}
-		if len(o.results) == 0 {
+		if len(full.results)+len(indexed.results) == 0 {
 			return
 		}
 	}
 	e.model.wrong("sweeps find no end")
+}
+
+// leftToIndex returns what a sweep by the index should not have had to do after one of the whole table: all but expire
+// what that one has recorded as uploaded.
+func leftToIndex(full, indexed []result) (left []result) {
+	settled := make(map[string]bool)
+	for _, r := range full {
+		settled[r.ID] = r.Action == "settle"
+	}
+	for _, r := range indexed {
+		if r.Action != "expire" || !settled[r.ID] {
+			left = append(left, r)
+		}
+	}
+	return left
+}
+
+// swept is one sweep.
+func (e *end) swept(args ...string) outcome {
+	o := e.command(slices.Concat([]string{"expire", "--audit", e.audit}, args)...)
+	for _, r := range o.results {
+		if r.Error == nil {
+			e.model.expired(r)
+			e.run.count("swept: "+r.Action, 1)
+		}
+	}
+	return o
 }
 
 // verify has the program say that bucket and table fit together, all checksums included.
@@ -78,7 +94,9 @@ func (e *end) verify() {
 func (e *end) records(c *client.Client) map[string]records.Record {
 	e.t.Helper()
 	before := e.model.sure()
+	listed := make(map[string]bool)
 	for _, r := range e.command("list").results {
+		listed[r.ID] = true
 		if r.State != "placeholder" {
 			e.model.seen(r, before, "list at the end")
 		}
@@ -110,6 +128,9 @@ func (e *end) records(c *client.Client) map[string]records.Record {
 	unknown := make(map[string]int) // files that were never reported and are there, by name
 	keyed := make(map[string]int)   // files that are there, by the name that stands for an idempotency key
 	for id, r := range all {
+		if !listed[id] {
+			e.model.violated(e.model.files[id], "at the end: %q is not listed", id)
+		}
 		if gone := r.State() == records.Deleted; gone == objects[id] {
 			e.model.violated(e.model.files[id], "at the end: %q is %s, and its object is there: %t", id, r.State(), objects[id])
 		}
@@ -176,6 +197,9 @@ func (e *end) contents(all map[string]records.Record) {
 				e.run.count("files compared at the end", 1)
 			}
 		}
+		if downloaded := slices.Sorted(slices.Values(o.ids())); !slices.Equal(downloaded, chunk) {
+			e.model.wrong("at the end: of %q were downloaded %q", chunk, downloaded)
+		}
 		if err := os.RemoveAll(dir); err != nil {
 			e.t.Error(err)
 		}
@@ -191,9 +215,12 @@ func (e *end) sees(c *client.Client) {
 	}
 	s := e.model.add("harmed.txt", []byte("content"), nil)
 	stored := func() string {
-		r := e.command("upload", "--store", path).results[0]
-		e.model.uploaded(s, r, true)
-		return r.ID
+		o := e.command("upload", "--store", path)
+		if len(o.ids()) != 1 {
+			e.t.Fatal(o)
+		}
+		e.model.uploaded(s, o.results[0], true)
+		return o.results[0].ID
 	}
 	put := func(id, content string) {
 		if _, err := c.S3.PutObject(context.Background(), &s3.PutObjectInput{Bucket: &c.Bucket, Key: &id, Body: strings.NewReader(content)}); err != nil {
@@ -205,24 +232,32 @@ func (e *end) sees(c *client.Client) {
 			e.t.Error(err)
 		}
 	}
-	harmed := map[string]string{
-		"an object is gone": stored(), "an object has other content": stored(), "a file is deleted": stored(),
-		"an object has no record": client.NewID(), "a record is gone": client.NewID(),
+	// What is said of each, on the line that names it: other looks name it too, among others.
+	harms := []struct{ id, said string }{
+		{stored(), "is stored, and its object is there: false"},
+		{stored(), "has 7 other bytes"},
+		{stored(), "is deleted, and nobody has said so"},
+		{client.NewID(), "has no record"},
+		{client.NewID(), "at the end: it has no record"},
 	}
-	remove(harmed["an object is gone"])
-	put(harmed["an object has other content"], "CONTENT")
-	if _, err := c.Records.Delete(context.Background(), harmed["a file is deleted"], records.At(time.Now())); err != nil {
+	gone, changed, deleted, unrecorded, lost := harms[0].id, harms[1].id, harms[2].id, harms[3].id, harms[4].id
+	remove(gone)
+	put(changed, "CONTENT")
+	if _, err := c.Records.Delete(context.Background(), deleted, records.At(time.Now())); err != nil {
 		e.t.Error(err)
 	}
-	remove(harmed["a file is deleted"])
-	put(harmed["an object has no record"], "content")
-	e.model.uploaded(s, result{ID: harmed["a record is gone"], Name: s.name, Size: s.size, State: "stored", StoredAt: "2026-01-01T00:00:00Z"}, true)
+	remove(deleted)
+	put(unrecorded, "content")
+	e.model.uploaded(s, result{ID: lost, Name: s.name, Size: s.size, State: "stored", StoredAt: "2026-01-01T00:00:00Z"}, true)
 
 	e.contents(e.records(c))
-	found := strings.Join(e.model.broken(), "\n")
-	for harm, id := range harmed {
-		if !strings.Contains(found, id) {
-			e.t.Errorf("%s, and nobody has seen it: %q", harm, id)
+	for _, harm := range harms {
+		seen := slices.ContainsFunc(e.model.broken(), func(text string) bool {
+			line, _, _ := strings.Cut(text, "\n")
+			return strings.Contains(line, harm.id) && strings.Contains(line, harm.said)
+		})
+		if !seen {
+			e.t.Errorf("of %q nobody has said that it %s", harm.id, harm.said)
 		}
 	}
 	e.model.violations = nil
@@ -266,12 +301,16 @@ func (e *end) audited() {
 	}
 	defer file.Close()
 	lines := make(map[string]bool)
-	for scan := bufio.NewScanner(file); scan.Scan(); {
-		var line struct{ ID, Outcome string }
+	scan := bufio.NewScanner(file)
+	for scan.Scan() {
+		var line struct{ ID string }
 		if err := json.Unmarshal(scan.Bytes(), &line); err != nil {
 			e.model.wrong("the audit file has the line %q: %v", scan.Text(), err)
 		}
 		lines[line.ID] = true
+	}
+	if err := scan.Err(); err != nil {
+		e.t.Error(err)
 	}
 	e.model.mu.Lock()
 	defer e.model.mu.Unlock()

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 )
 
@@ -16,8 +17,8 @@ import (
 // is possible of it. Facts only ever get more, as a record only moves forward (docs/contract.md, "States").
 // It is safe for concurrent use.
 type model struct {
-	name     string
-	lifetime time.Duration // of temporary files
+	name  string
+	lives lifetimes
 
 	mu         sync.Mutex
 	files      map[string]*file    // by id
@@ -89,8 +90,8 @@ type result struct {
 	} `json:"error"`
 }
 
-func newModel(name string, lifetime time.Duration) *model {
-	return &model{name: name, lifetime: lifetime, files: make(map[string]*file), sources: make(map[string]*source), keys: make(map[string][]string), flipped: make(map[string]bool)}
+func newModel(name string, lives lifetimes) *model {
+	return &model{name: name, lives: lives, files: make(map[string]*file), sources: make(map[string]*source), keys: make(map[string][]string), flipped: make(map[string]bool)}
 }
 
 // violated notes that something is wrong, with the history of the file.
@@ -171,7 +172,22 @@ func (m *model) due(f *file) time.Time {
 	if err != nil {
 		return time.Time{}
 	}
-	return t.Add(m.lifetime)
+	return t.Add(m.lives.temporary)
+}
+
+// expiredEarly reports whether a sweep that deleted the file then had no right to: all times are of the same clock,
+// and due is only what was uploaded before the second that lies a lifetime back (docs/contract.md, "The transitions").
+func (m *model) expiredEarly(f *file, deleted string) bool {
+	due := m.due(f)
+	if f.uploaded == "" { // never, as far as the record says
+		t, err := time.Parse(time.RFC3339, f.created)
+		if err != nil {
+			return true
+		}
+		due = t.Add(m.lives.url + m.lives.temporary)
+	}
+	t, err := time.Parse(time.RFC3339, deleted)
+	return err != nil || !t.After(due)
 }
 
 // mayBeDeleted reports whether the file may be gone now.
@@ -313,6 +329,8 @@ func (m *model) look(f *file, r result, before view, who string) {
 	case "deleted":
 		if !m.mayBeDeleted(f) {
 			m.violated(f, "%s: is deleted, and nobody has said so; it could not have expired", who)
+		} else if !f.deleteBegun && f.deleted == "" && m.expiredEarly(f, r.DeletedAt) {
+			m.violated(f, "%s: it has expired at %s, before its time", who, r.DeletedAt)
 		}
 		same("deleted_at", &f.deleted, r.DeletedAt)
 		f.isDeleted = true
@@ -407,18 +425,18 @@ func (m *model) expired(r result) {
 func (m *model) sweep(o outcome) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.sweeps = append(m.sweeps, fmt.Sprintf("%s to %s: status %d %s", o.began.UTC().Format("15:04:05.000"), time.Now().UTC().Format("15:04:05.000"), o.status, o.by))
+	m.sweeps = append(m.sweeps, fmt.Sprintf("%s to %s: status %d %s", o.began.UTC().Format("15:04:05.000"), o.ended.UTC().Format("15:04:05.000"), o.status, o.by))
 }
 
 // found takes in what verify has found while others work. What a sweep mends has waited for one for as long as
 // the grace; so it is wrong only if one that has ended well has begun since.
 func (m *model) found(r result, swept time.Time, grace time.Duration, o outcome) {
-	const startUp = 5 * time.Second // of verify, and the second in which times are counted
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch r.Class {
 	case "never-uploaded", "unrecorded", "undeleted", "stale-upload":
-		if swept.Before(o.began.Add(startUp - grace)) {
+		// When verify has looked at its clock nobody knows: at the latest when it ended. Times are whole seconds.
+		if swept.Before(o.ended.Add(time.Second - grace)) {
 			return
 		}
 	}
@@ -479,4 +497,63 @@ func (m *model) pick(n int, from string, ok func(f *file) bool) (ids []string) {
 		}
 	}
 	return ids
+}
+
+// What the model must object to, and what not.
+func TestModel(t *testing.T) {
+	const id = "aaaaaaaaaaaaaaaa"
+	lives := lifetimes{url: 5 * time.Second, temporary: 15 * time.Second}
+	gone := func(created, uploaded, deleted string) func(*model, *file) {
+		return func(m *model, _ *file) {
+			m.seen(result{ID: id, Name: "a.txt", State: "deleted", CreatedAt: created, UploadedAt: uploaded, DeletedAt: deleted}, map[string]view{id: {}}, "list")
+		}
+	}
+	at := func(seconds int) time.Time { return time.Date(2020, 1, 1, 0, 1, seconds, 0, time.UTC) }
+	stale := func(swept time.Time) func(*model, *file) {
+		return func(m *model, _ *file) {
+			m.found(result{ID: id, Class: "undeleted"}, swept, 10*time.Second, outcome{began: at(0), ended: at(4)})
+		}
+	}
+	for _, test := range []struct {
+		name string
+		do   func(m *model, f *file)
+		ok   bool
+	}{
+		{"expired in its time", gone("2020-01-01T00:00:00Z", "2020-01-01T00:00:02Z", "2020-01-01T00:00:18Z"), true},
+		{"expired a second too early", gone("2020-01-01T00:00:00Z", "2020-01-01T00:00:02Z", "2020-01-01T00:00:17Z"), false},
+		{"never uploaded, abandoned in its time", gone("2020-01-01T00:00:00Z", "", "2020-01-01T00:00:21Z"), true},
+		{"never uploaded, abandoned too early", gone("2020-01-01T00:00:00Z", "", "2020-01-01T00:00:20Z"), false},
+		{"deleted at no time that can be read", gone("2020-01-01T00:00:00Z", "2020-01-01T00:00:02Z", "soon"), false},
+		{"deleted by somebody", func(m *model, f *file) {
+			f.deleteBegun = true
+			gone("2020-01-01T00:00:00Z", "2020-01-01T00:00:02Z", "2020-01-01T00:00:03Z")(m, f)
+		}, true},
+		{"left by a sweep", stale(at(-5)), false},
+		{"come due after a sweep, for all that is known", stale(at(-6)), true},
+		{"a crash in a request", func(m *model, _ *file) {
+			m.ended(outcome{stderr: "http: panic serving 127.0.0.1:1: runtime error\ngoroutine 5 [running]:\n"})
+		}, false},
+		{"killed by somebody else", func(m *model, _ *file) { m.ended(outcome{status: -1, by: stopped}) }, false},
+	} {
+		m := newModel("test", lives)
+		f := m.presigned(m.add("a.txt", nil, nil), id)
+		test.do(m, f)
+		if broken := m.broken(); (len(broken) == 0) != test.ok {
+			t.Errorf("%s: %q", test.name, broken)
+		}
+	}
+
+	full := []result{{ID: "a", Action: "expire"}, {ID: "b", Action: "settle"}}
+	for _, test := range []struct {
+		indexed result
+		ok      bool
+	}{
+		{result{ID: "b", Action: "expire"}, true},
+		{result{ID: "c", Action: "expire"}, false},
+		{result{ID: "b", Action: "abandon"}, false},
+	} {
+		if left := leftToIndex(full, []result{test.indexed}); (len(left) == 0) != test.ok {
+			t.Errorf("after a whole sweep, by the index: %+v, left: %+v", test.indexed, left)
+		}
+	}
 }

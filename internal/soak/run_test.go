@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -44,7 +45,14 @@ type outcome struct {
 	results []result
 	raw     string
 	stderr  string
-	began   time.Time
+	// began is before the process was there, and ended after it was gone.
+	began, ended time.Time
+}
+
+// crashed says that the program has met a bug of its own; also one in a request to "serve", which goes on.
+func (o outcome) crashed() bool {
+	found, err := regexp.MatchString(`\bpanic\b|fatal error:`, o.stderr)
+	return found || err != nil
 }
 
 // finished says that nobody broke it off.
@@ -72,7 +80,11 @@ type runner struct {
 	mu     sync.Mutex
 	counts figures
 	usual  map[string]time.Duration // how long a command takes
+	ends   []span                   // of servers for all
 }
+
+// span is a time in which something happened.
+type span struct{ begin, end time.Time }
 
 // figures are what the report is made of.
 type figures struct {
@@ -111,6 +123,8 @@ type plan struct {
 	by    disturbance
 	after time.Duration
 	pause time.Duration // of stopped
+	// before is called before it is done; may be nil.
+	before func()
 }
 
 // disturb makes a plan for a command, mostly none. The moment is anywhere in the time that it usually takes.
@@ -185,6 +199,7 @@ wait:
 			break wait
 		}
 	}
+	o.ended = time.Now()
 	o.status = cmd.ProcessState.ExitCode()
 	o.raw, o.stderr = stdout.String(), stderr.String()
 	for line := range strings.Lines(o.raw) {
@@ -201,7 +216,7 @@ wait:
 		}
 		o.results = append(o.results, one)
 	}
-	r.took(o, args[0], time.Since(o.began))
+	r.took(o, args[0], o.ended.Sub(o.began))
 	return o
 }
 
@@ -223,10 +238,20 @@ func (r *runner) took(o outcome, name string, d time.Duration) {
 	}
 }
 
+// serverEnded reports whether a server for all has ended, or may have, while the command ran: it may have used that.
+func (r *runner) serverEnded(o outcome) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.ends, func(s span) bool { return s.begin.Before(o.ended) && s.end.After(o.began) })
+}
+
 // carryOut does what is planned, and reports whether the process was still there.
 func (r *runner) carryOut(process *os.Process, p plan) bool {
 	signal := map[disturbance]syscall.Signal{
 		killed: syscall.SIGKILL, interrupted: syscall.SIGINT, terminated: syscall.SIGTERM, stopped: syscall.SIGSTOP,
+	}
+	if p.before != nil {
+		p.before()
 	}
 	if p.by == serverDies {
 		for _, child := range children(process.Pid) {
@@ -257,8 +282,7 @@ func children(pid int) (found []int) {
 			continue // it has ended
 		}
 		// proc_pid_stat(5): pid (comm) state ppid, and comm may hold anything.
-		_, rest, _ := strings.Cut(string(text), ") ")
-		fields := strings.Fields(rest)
+		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 		if len(fields) < 2 || fields[1] != strconv.Itoa(pid) {
 			continue
 		}

@@ -71,7 +71,7 @@ func soak(t *testing.T, name, program string, p place, lives lifetimes, duration
 		counts: newFigures(), usual: make(map[string]time.Duration),
 	}
 	p.other = append(p.other, settings...)
-	m := newModel(name, lives.temporary)
+	m := newModel(name, lives)
 	audit := filepath.Join(t.TempDir(), "audit.jsonl")
 	began := time.Now()
 	defer func() {
@@ -87,7 +87,7 @@ func soak(t *testing.T, name, program string, p place, lives lifetimes, duration
 	var keys atomic.Int64
 	var working, around sync.WaitGroup
 	done := make(chan struct{})
-	around.Go(func() { disasters(t, run, p, rand.New(rand.NewPCG(seed, 100)), t.TempDir(), audit, done) })
+	around.Go(func() { disasters(t, run, m, p, rand.New(rand.NewPCG(seed, 100)), t.TempDir(), audit, done) })
 	for i := range workers {
 		w := &worker{
 			t: t, name: strconv.Itoa(i), rng: rand.New(rand.NewPCG(seed, uint64(i))), model: m, run: run, place: p,
@@ -103,6 +103,7 @@ func soak(t *testing.T, name, program string, p place, lives lifetimes, duration
 		run.count("requests that could meet a fault", f.requests())
 	}
 	run.count("sweeps that ended well", m.sweptWell)
+	run.busy(t, m, duration)
 	// Ours is the last end but those of S3 servers whose programs were killed: they end what they do.
 	_ = held.Close()
 	if _, err := io.Copy(io.Discard, alive); err != nil {
@@ -130,9 +131,23 @@ func soak(t *testing.T, name, program string, p place, lives lifetimes, duration
 	}
 }
 
+// busy fails if what was to be tried did not happen.
+func (r *runner) busy(t testing.TB, m *model, duration time.Duration) {
+	done := map[string]int{"files uploaded": len(m.files)}
+	if duration >= 2*time.Minute { // in seconds, on a busy machine, there may be nothing more
+		done["commands killed"], done["sweeps ended well"] = r.counts.by[killed], m.sweptWell
+		done["files downloaded"] = r.counts.named["files downloaded and compared"]
+	}
+	for what, n := range done {
+		if n == 0 {
+			t.Errorf("%s: none; that is no test", what)
+		}
+	}
+}
+
 // disasters has what all processes share fail now and then: a service is out of order for a while, or, of a
 // local store, a server that all use begins and is killed.
-func disasters(t testing.TB, run *runner, p place, rng *rand.Rand, home, audit string, done <-chan struct{}) {
+func disasters(t testing.TB, run *runner, m *model, p place, rng *rand.Rand, home, audit string, done <-chan struct{}) {
 	wait := func(least, most time.Duration) bool {
 		timer := time.NewTimer(least + time.Duration(rng.Int64N(int64(most-least))))
 		defer timer.Stop()
@@ -145,7 +160,7 @@ func disasters(t testing.TB, run *runner, p place, rng *rand.Rand, home, audit s
 	}
 	for wait(3*time.Second, 20*time.Second) {
 		if p.directory != "" {
-			serve(t, run, rng, home, audit)
+			serve(t, run, m, rng, home, audit)
 			continue
 		}
 		front := p.fronts[rng.IntN(len(p.fronts))]
@@ -157,16 +172,32 @@ func disasters(t testing.TB, run *runner, p place, rng *rand.Rand, home, audit s
 }
 
 // serve runs "filestore serve", which sweeps too, for a while, and ends it by kill -9 or SIGTERM.
-func serve(t testing.TB, run *runner, rng *rand.Rand, home, audit string) {
+func serve(t testing.TB, run *runner, m *model, rng *rand.Rand, home, audit string) {
 	p := plan{by: killed, after: time.Second + time.Duration(rng.Int64N(int64(8*time.Second)))}
 	if rng.IntN(3) == 0 {
 		p.by = terminated
 	}
-	o := run.run(t, home, p, nil, "serve", "--json", "--s3-listen=127.0.0.1:0", "--listen=127.0.0.1:0", "--sweep-every=3s", "--audit", audit)
-	if o.status != 0 && o.status != -1 && o.status != 130 { // 130: before it serves
-		t.Errorf("serve: %s", o)
+	at := -1 // in run.ends
+	p.before = func() {
+		run.mu.Lock()
+		defer run.mu.Unlock()
+		at = len(run.ends)
+		run.ends = append(run.ends, span{begin: time.Now(), end: time.Now().Add(tooLong)})
 	}
+	o := run.run(t, home, p, nil, "serve", "--json", "--s3-listen=127.0.0.1:0", "--listen=127.0.0.1:0", "--sweep-every=3s", "--audit", audit)
 	run.count("servers for all", 1)
+	if at >= 0 {
+		run.mu.Lock()
+		run.ends[at].end = o.ended
+		run.mu.Unlock()
+	}
+	m.ended(o)
+	switch {
+	case o.by == killed && o.status == -1:
+	case o.by == terminated && slices.Contains([]int{0, 130, -1}, o.status): // 130: before it serves; -1: before it listens to signals
+	default:
+		m.wrong("it does not end as it was told: %s", o)
+	}
 }
 
 // report is the figures as a text.

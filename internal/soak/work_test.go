@@ -89,20 +89,13 @@ func (w *worker) command(stdin []byte, args ...string) outcome {
 		args = append(args, "--timeout="+max(p.after, time.Millisecond).String())
 	}
 	o := w.run.run(w.t, w.home, p, stdin, args...)
-	if strings.Contains(o.stderr, "panic:") || strings.Contains(o.stderr, "fatal error:") {
-		w.model.wrong("it crashed: %s", o)
+	w.model.ended(o)
+	retry := o.status == 7 || slices.ContainsFunc(o.results, func(r result) bool { return r.Error != nil && r.Error.Reason == "retry" })
+	if retry && o.by == undisturbed && len(w.place.fronts) == 0 && !w.run.serverEnded(o) {
+		w.model.wrong("it is to be tried again, and nothing has disturbed it: %s", o)
 	}
 	switch o.status {
-	case -1:
-		// Before the program listens to signals they end it at once.
-		if o.by != killed && o.by != interrupted && o.by != terminated {
-			w.model.wrong("it was killed, and not by us: %s", o)
-		}
-	case 130:
-		if o.by != interrupted && o.by != terminated {
-			w.model.wrong("it says that it was interrupted: %s", o)
-		}
-	case 0, 3, 4, 7:
+	case -1, 0, 3, 4, 7, 130:
 	case 6:
 		if !slices.Contains(args, "--idempotency-key") {
 			w.model.wrong("a conflict: %s", o)
@@ -123,6 +116,20 @@ func (w *worker) command(stdin []byte, args ...string) outcome {
 		}
 	}
 	return o
+}
+
+// ended looks at what no command may do, however it ended.
+func (m *model) ended(o outcome) {
+	if o.crashed() {
+		m.wrong("it crashed: %s", o)
+	}
+	told := o.by == interrupted || o.by == terminated
+	switch {
+	case o.status == -1 && o.by != killed && !told: // before the program listens to signals all of them end it at once
+		m.wrong("it was killed, and not by us: %s", o)
+	case o.status == 130 && !told:
+		m.wrong("it says that it was interrupted: %s", o)
+	}
 }
 
 // content makes a random content.
@@ -275,8 +282,8 @@ func (w *worker) uploadIdempotent() {
 	n := w.keys.Load()
 	if w.rng.IntN(3) == 0 || n == 0 {
 		n = w.keys.Add(1)
-	} else if n = n - w.rng.Int64N(min(n, 4)); n < 1 {
-		n = 1
+	} else {
+		n -= w.rng.Int64N(min(n, 4))
 	}
 	key, name := fmt.Sprintf("key %d of %s", n, w.model.name), fmt.Sprintf("idempotent-%05d.bin", n)
 	rng := rand.NewChaCha8([32]byte{byte(n), byte(n >> 8), byte(n >> 16), 1})
@@ -366,7 +373,11 @@ func (w *worker) presign() {
 		f.isPut = f.isPut || answer.StatusCode == http.StatusOK
 		f.note("PUT by the URL: %s", answer.Status)
 	})
-	w.run.count("uploads by a URL", 1)
+	if answer.StatusCode == http.StatusOK {
+		w.run.count("uploads by a URL", 1)
+	} else {
+		w.run.count("uploads by a URL, refused", 1)
+	}
 }
 
 // randomID is a place among the ids.

@@ -1,7 +1,7 @@
 package testserver
 
 import (
-	"os"
+	"io/fs"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -12,9 +12,12 @@ import (
 func Program(t testing.TB) string {
 	t.Helper()
 	// A result of these tests that "go test" has cached is no good once the program has changed.
-	// It does not know of the build, but of directories that are read.
-	if _, err := os.ReadDir("../../cmd/filestore"); err != nil {
-		t.Fatal(err)
+	// It does not know of the build, but of directories that are read, and of the files in them.
+	for _, dir := range []string{"../../cmd/filestore", "../../internal"} {
+		err := filepath.WalkDir(dir, func(_ string, _ fs.DirEntry, err error) error { return err })
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 	program := filepath.Join(t.TempDir(), "filestore")
 	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "github.com/designfultech/filestore/cmd/filestore").CombinedOutput()

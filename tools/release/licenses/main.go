@@ -21,6 +21,7 @@ import (
 	"strings"
 
 	"github.com/google/licensecheck"
+	"github.com/goreleaser/goreleaser/v2/pkg/config"
 )
 
 const (
@@ -42,9 +43,23 @@ func allowed() []string {
 	return []string{"0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "ISC", "MIT", "MIT-0", "MPL-2.0", "Unlicense", "Zlib"}
 }
 
-// platforms are those of goreleaser.yaml: what is linked differs.
-func platforms() []string {
-	return []string{"linux/amd64", "linux/arm64", "darwin/amd64", "darwin/arm64", "windows/amd64", "windows/arm64"}
+// platforms are those that are released: what is linked differs.
+func platforms() (all [][2]string, err error) {
+	project, err := config.Load(filepath.Join(root, "goreleaser.yaml"))
+	if err != nil {
+		return nil, fmt.Errorf("goreleaser.yaml: %w", err)
+	}
+	for _, b := range project.Builds {
+		for _, system := range b.Goos {
+			for _, arch := range b.Goarch {
+				all = append(all, [2]string{system, arch})
+			}
+		}
+	}
+	if len(all) == 0 {
+		return nil, errors.New("goreleaser.yaml names no goos or no goarch")
+	}
+	return all, nil
 }
 
 // module is one whose code is linked.
@@ -109,9 +124,12 @@ func linked() ([]*module, error) {
 	}
 	lines := strings.Split(strings.TrimSpace(string(goroot)), "\n")
 	all[""] = &module{path: "Go's standard library", version: lines[1], dir: lines[0]}
-	for _, platform := range platforms() {
-		system, arch, _ := strings.Cut(platform, "/")
-		out, err := command([]string{"GOOS=" + system, "GOARCH=" + arch, "CGO_ENABLED=0"},
+	platforms, err := platforms()
+	if err != nil {
+		return nil, err
+	}
+	for _, platform := range platforms {
+		out, err := command([]string{"GOOS=" + platform[0], "GOARCH=" + platform[1], "CGO_ENABLED=0"},
 			"go", "list", "-deps", "-json=Dir,Module", "./cmd/filestore")
 		if err != nil {
 			return nil, err
