@@ -46,7 +46,6 @@ const (
 	shortestWindow = 5 * time.Millisecond
 	holdWindows    = 8    // between two tries of one step up
 	worthwhile     = 1.05 // a raise that brings less is taken back
-	worthDoubling  = 1.25 // as worthwhile, of the first climb
 )
 
 // requestWeight is what a request weighs beside its bytes: small ones are limited by their
@@ -61,12 +60,14 @@ func New(start, lowest, highest int) *Limiter {
 // Fixed returns a limiter that always allows n requests.
 func Fixed(n int) *Limiter { return &Limiter{limit: n, fixed: true, now: time.Now} }
 
-// Begin sets the bound to begin with. It comes too late, and does nothing, once a request has ended.
+// Begin sets the bound to begin with, for who knows that it is about right: there is no climb by doubling from there,
+// only one step up now and then. It comes too late, and does nothing, once a request has ended.
 func (l *Limiter) Begin(start int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.fixed && l.epoch == 0 && l.window.begin.IsZero() {
 		l.limit = max(l.lowest, min(start, l.highest))
+		l.climbing, l.hold = false, holdWindows
 		l.admit()
 	}
 }
@@ -216,12 +217,8 @@ func (l *Limiter) restart() {
 
 // judge sets the bound by the rate of a window in which it was reached.
 func (l *Limiter) judge(rate float64) {
-	least := worthwhile
-	if l.climbing {
-		least = worthDoubling
-	}
 	switch {
-	case l.previous != 0 && rate < l.rate*least:
+	case l.previous != 0 && rate < l.rate*worthwhile:
 		// The last raise brought nothing: what is in flight more only waits.
 		l.limit, l.previous, l.climbing, l.hold = l.previous, 0, false, holdWindows
 		return

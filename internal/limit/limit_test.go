@@ -68,6 +68,12 @@ func TestBegin(t *testing.T) {
 		if l.Begin(20); l.Limit() != 6 {
 			t.Errorf("%d at once after a request has ended, want 6", l.Limit())
 		}
+		// Nothing is doubled from there, though it would pay.
+		l = limit.New(32, 4, 64)
+		l.Begin(6)
+		if _, most := load(t, l, 8*6, 4096, func(*limit.Slot) { time.Sleep(20 * time.Millisecond) }); most != 6 {
+			t.Errorf("%d at once at most, want 6", most)
+		}
 		fixed := limit.Fixed(3)
 		if fixed.Begin(20); fixed.Limit() != 3 {
 			t.Errorf("%d at once where 3 are fixed", fixed.Limit())

@@ -2,25 +2,32 @@ package transfer
 
 import (
 	"context"
+	"net"
 	"net/http/httptrace"
 	"sync/atomic"
 	"time"
 )
 
-// A server that answers sooner than in nearTime is beside this machine. Then nearParts requests in flight keep both
-// busy, where they are limited by the processor: more of them only push each other's bytes out of its caches.
-// That is so for ranges, and for parts over TLS (docs/performance.md, "What was tried in the program").
+// A server is near where the connection stays on this machine and the answer comes sooner than in nearTime, so that
+// it is not the near end of a tunnel. Client and server then share the processors, and nearParts ranges in flight, or parts
+// over TLS, keep them busy: more of them only push each other's bytes out of the caches (docs/performance.md, "What was
+// tried in the program").
 const (
 	nearTime  = 3 * time.Millisecond
 	nearParts = 4
 )
 
 // timeAnswer returns a context for one call, and a function that tells afterwards whether its answer came from
-// nearby.
+// a near server.
 func timeAnswer(ctx context.Context) (context.Context, func() (near bool)) {
+	var here atomic.Bool
 	var sent atomic.Pointer[time.Time]
 	var took atomic.Int64 // nanoseconds, of the last try
 	timed := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(info httptrace.GotConnInfo) {
+			addr, isTCP := info.Conn.RemoteAddr().(*net.TCPAddr)
+			here.Store(isTCP && addr.IP.IsLoopback())
+		},
 		WroteRequest: func(httptrace.WroteRequestInfo) {
 			now := time.Now()
 			sent.Store(&now)
@@ -31,5 +38,5 @@ func timeAnswer(ctx context.Context) (context.Context, func() (near bool)) {
 			}
 		},
 	})
-	return timed, func() bool { return sent.Load() != nil && took.Load() < int64(nearTime) }
+	return timed, func() bool { return here.Load() && sent.Load() != nil && took.Load() < int64(nearTime) }
 }

@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"testing"
@@ -12,13 +13,20 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
-// answersAfter is a server that is so far away, with one object.
-type answersAfter time.Duration
+// distantServer is a server at an address that answers after some time, with one object.
+type distantServer struct {
+	net.Conn // nil: the connection of which only the address is asked for
+	address  net.Addr
+	away     time.Duration
+}
 
-func (d answersAfter) Do(r *http.Request) (*http.Response, error) {
+func (d distantServer) RemoteAddr() net.Addr { return d.address }
+
+func (d distantServer) Do(r *http.Request) (*http.Response, error) {
 	trace := httptrace.ContextClientTrace(r.Context())
+	trace.GotConn(httptrace.GotConnInfo{Conn: d})
 	trace.WroteRequest(httptrace.WroteRequestInfo{})
-	time.Sleep(time.Duration(d))
+	time.Sleep(d.away)
 	trace.GotFirstResponseByte()
 	header := http.Header{
 		"Etag": {`"1"`}, "X-Amz-Checksum-Crc64nvme": {"AAAAAAAAAAA="}, "X-Amz-Checksum-Type": {"FULL_OBJECT"},
@@ -27,20 +35,24 @@ func (d answersAfter) Do(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Header: header, Body: http.NoBody, Request: r}, nil
 }
 
-// From a server nearby large objects come in few and large ranges, from one far away in many.
+// From a server on this machine large objects come in few and large ranges, from any other in many.
 func TestNear(t *testing.T) {
+	here, there := &net.TCPAddr{IP: net.IPv6loopback}, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)}
 	for _, test := range []struct {
+		address   net.Addr
 		away      time.Duration
 		inFlight  int
 		rangeSize int64
 	}{
-		{nearTime - 1, nearParts, 64 << 20},
-		{nearTime, firstParts, 16 << 20},
-		{time.Second, firstParts, 16 << 20},
+		{here, nearTime - 1, nearParts, 64 << 20},
+		{here, nearTime, firstParts, 16 << 20}, // a tunnel
+		{there, nearTime - 1, firstParts, 16 << 20},
+		{there, time.Second, firstParts, 16 << 20},
+		{&net.UnixAddr{Name: "@s3"}, nearTime - 1, firstParts, 16 << 20},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			e := &Engine{Bucket: "b", S3: s3.New(s3.Options{
-				Region: "us-east-1", HTTPClient: answersAfter(test.away), RetryMaxAttempts: 1,
+				Region: "us-east-1", HTTPClient: distantServer{address: test.address, away: test.away}, RetryMaxAttempts: 1,
 				Credentials: credentials.NewStaticCredentialsProvider("id", "secret", ""), BaseEndpoint: aws.String("http://s3.test"),
 			})}
 			v, err := e.Version(t.Context(), "key", 1<<30)
@@ -48,10 +60,10 @@ func TestNear(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got := e.limiter(v.Size).Limit(); got != test.inFlight {
-				t.Errorf("%v away: %d in flight, want %d", test.away, got, test.inFlight)
+				t.Errorf("%v, %v away: %d in flight, want %d", test.address, test.away, got, test.inFlight)
 			}
 			if got := e.rangeSize(v.Size, e.limiter(v.Size).Limit()); got != test.rangeSize {
-				t.Errorf("%v away: ranges of %d bytes, want %d", test.away, got, test.rangeSize)
+				t.Errorf("%v, %v away: ranges of %d bytes, want %d", test.address, test.away, got, test.rangeSize)
 			}
 		})
 	}

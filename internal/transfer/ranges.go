@@ -157,6 +157,14 @@ type extent struct {
 	sum      uint64
 }
 
+// sizeOf returns how many bytes there are in extents that do not overlap.
+func sizeOf(extents []extent) (size int64) {
+	for _, x := range extents {
+		size += x.to - x.from
+	}
+	return size
+}
+
 // rangedDownload is one version of an object on its way.
 type rangedDownload struct {
 	Version
@@ -181,7 +189,7 @@ func (d *rangedDownload) toFile(ctx context.Context, f Sink, kept []extent, piec
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	limiter := d.engine.limiter(d.engine.partSize())
-	for _, missing := range gaps(kept, d.Size, d.engine.rangeSize(d.Size, limiter.Limit())) {
+	for _, missing := range gaps(kept, d.Size, d.engine.rangeSize(d.Size-sizeOf(kept), limiter.Limit())) {
 		slot, err := limiter.Acquire(groupCtx)
 		if err != nil {
 			break // of groupCtx, and told below
@@ -205,14 +213,14 @@ func (d *rangedDownload) toFile(ctx context.Context, f Sink, kept []extent, piec
 	return d.verify(there)
 }
 
-// rangeSize returns how much of so many bytes is asked for in one request, where so many of them are in
+// rangeSize returns how much of so many missing bytes is asked for in one request, where so many of them are in
 // flight: parts, unless another size was asked for, as many as leave several requests for each place. Each
 // request costs, and with servers that close the connection behind an answer a connection too.
-func (e *Engine) rangeSize(size int64, inFlight int) int64 {
+func (e *Engine) rangeSize(missing int64, inFlight int) int64 {
 	if e.PartSize > 0 {
 		return e.partSize()
 	}
-	parts := size / (rangesEach * int64(inFlight) * DefaultPartSize)
+	parts := missing / (rangesEach * int64(inFlight) * DefaultPartSize)
 	return DefaultPartSize * max(1, min(parts, mostRange))
 }
 
@@ -287,6 +295,9 @@ func (d *rangedDownload) fetchOnce(ctx context.Context, at *int64, to int64, s r
 		return fmt.Errorf("asked for %q, the server sent %q", want, aws.ToString(out.ContentRange))
 	}
 	for *at < to {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		room := s.room(to - *at)
 		n, err := io.ReadFull(out.Body, room)
 		if n > 0 {
@@ -307,8 +318,8 @@ func (d *rangedDownload) fetchOnce(ctx context.Context, at *int64, to int64, s r
 type fileSink struct {
 	engine *Engine
 	f      io.WriterAt
-	// writing is held while f is written to. File systems let one write to a file at a time anyway, and who
-	// waits in the kernel burns a processor meanwhile.
+	// writing is held while f is written to. Most local file systems let one write to a file at a time anyway, and
+	// who waits in the kernel burns a processor meanwhile.
 	writing *sync.Mutex
 	piece   int64 // bytes
 	record  func(extent) error
@@ -327,13 +338,14 @@ func (s *fileSink) room(most int64) []byte {
 }
 
 func (s *fileSink) take(p []byte) error {
+	_, _ = s.hash.Write(p) // a hash never fails; and before the wait, as long as p is in the processor's caches
 	s.writing.Lock()
 	_, err := s.f.WriteAt(p, s.at)
 	s.writing.Unlock()
 	if err != nil {
+		s.from = s.at // nothing of the piece is recorded: its checksum is of more than what is there
 		return err
 	}
-	_, _ = s.hash.Write(p) // a hash never fails
 	s.at += int64(len(p))
 	if s.at < s.from+s.piece {
 		return nil

@@ -51,10 +51,7 @@ func (e *Engine) DownloadRest(ctx context.Context, key string, v Version, f Resu
 	if err != nil {
 		return Object{}, err
 	}
-	var size int64
-	for _, x := range kept {
-		size += x.to - x.from
-	}
+	size := sizeOf(kept)
 	if how.Kept != nil {
 		how.Kept(size)
 	}

@@ -184,6 +184,11 @@ func testDownloadRestOfDamagedFile(t *testing.T, s testserver.S3) {
 	if a, _ := b.goOn(t, s, faultproxy.New(s.Endpoint)); a.bytes() < 10*mib+7 || a.bytes() > 14*mib+7 {
 		t.Errorf("%d bytes were asked for", a.bytes())
 	}
+	// Of a file that became longer the end is cut off.
+	if err := b.file.Truncate(int64(len(b.data)) + 5); err != nil {
+		t.Fatal(err)
+	}
+	b.goOn(t, s, faultproxy.New(s.Endpoint))
 }
 
 // A journal that says what can't be is not believed.
@@ -229,6 +234,57 @@ func testDownloadRestVerifies(t *testing.T, s testserver.S3) {
 		transfer.Resumption{There: b.there, Record: b.record}, nil)
 	if !errors.Is(err, transfer.ErrChecksum) || rule.Hits() != 1 {
 		t.Errorf("error %v, want %v", err, transfer.ErrChecksum)
+	}
+}
+
+// fullDisk takes nothing from an offset on.
+type fullDisk struct {
+	*os.File
+	from int64
+}
+
+func (d fullDisk) WriteAt(p []byte, at int64) (int, error) {
+	if at >= d.from {
+		return 0, syscall.ENOSPC
+	}
+	return d.File.WriteAt(p, at)
+}
+
+// Of a piece that could not be written nothing is recorded, and what was written before it is there.
+func TestDownloadRestOnFullDisk(t *testing.T) {
+	const size = 64 * mib
+	z := newZeros(t, size)
+	e := z.engine(1)
+	v, err := e.Version(t.Context(), key, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk := fullDisk{newFile(t), 21*mib + 5}
+	var there []transfer.Extent
+	record := func(x transfer.Extent) error {
+		there = append(there, x)
+		return nil
+	}
+	if _, err = e.DownloadRest(t.Context(), key, v, disk, transfer.Resumption{Record: record}, nil); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("error %v", err)
+	}
+	for _, x := range there {
+		if x.To > disk.from {
+			t.Errorf("%+v is recorded", x)
+		}
+	}
+	if len(there) == 0 {
+		t.Error("nothing is recorded")
+	}
+	var kept, said int64
+	for _, x := range there {
+		said += x.To - x.From
+	}
+	_, err = e.DownloadRest(t.Context(), key, v, disk.File, transfer.Resumption{
+		There: slices.Clone(there), Kept: func(n int64) { kept = n }, Record: record,
+	}, nil)
+	if err != nil || kept != said {
+		t.Errorf("%d of %d bytes were kept: %v", kept, said, err)
 	}
 }
 

@@ -488,16 +488,15 @@ func (e *Engine) createWith(ctx context.Context, key, contentType string, c crc,
 		}
 		return nil, failure
 	}
-	if near() && e.overTLS() {
-		e.limiter(MinPartSize).Begin(nearParts)
-	}
 	tries, _ := retry.GetAttemptResults(created.ResultMetadata)
 	if !shared && slices.ContainsFunc(tries.Results, func(r retry.AttemptResult) bool { return r.Err != nil && !refused(r.Err) }) {
 		// A try whose answer was lost may have begun another upload. Where that can't be aborted, it
 		// is one without parts, which the sweep of old uploads removes.
 		_ = e.abortUploads(ctx, key, created.UploadId)
 	}
-	return &multipartUpload{engine: e, key: key, id: created.UploadId, crc: c, known: string(created.ChecksumAlgorithm) == c.name}, nil
+	return &multipartUpload{
+		engine: e, key: key, id: created.UploadId, crc: c, known: string(created.ChecksumAlgorithm) == c.name, near: near(),
+	}, nil
 }
 
 type multipartUpload struct {
@@ -506,6 +505,7 @@ type multipartUpload struct {
 	id       *string
 	crc      crc
 	known    bool     // the server said that it knows crc
+	near     bool     // the server is near
 	want     *Content // nil: whatever the parts hold
 	progress Progress
 	onSent   func(SentPart) // nil: nobody asks
@@ -537,6 +537,9 @@ func (u *multipartUpload) run(ctx context.Context, next parts, unchanged func() 
 				readErr = err
 			}
 			break
+		}
+		if u.near && p.fetch == nil && u.engine.overTLS() {
+			u.engine.limiter(MinPartSize).Begin(nearParts)
 		}
 		group.Go(func() error {
 			defer func() { p.done(); slot.Release(p.size) }()
