@@ -87,7 +87,7 @@ know the tokens that others handed out, with which a browser takes back what it 
 	flags := cmd.Flags()
 	flags.StringVar(&opts.listen, "listen", defaultListen, "`HOST:PORT` of the API")
 	flags.StringVar(&opts.s3Listen, "s3-listen", local.DefaultListen, "address of the S3 endpoint of a local store, on the loopback interface")
-	flags.Var(&opts.sweepEvery, "sweep-every", "remove what is due as often, as \"expire\" does; 0: never (default: 30m of a local store)")
+	flags.Var(&opts.sweepEvery, "sweep-every", "remove what is due as often, as \"expire\" does; 0: never (default: 30m of a local store, unless files are stored on load)")
 	flags.Float64Var(&opts.rate, "rate", api.DefaultRate, "requests a second of each key, and of each address without one; 0: any")
 	flags.IntVar(&opts.burst, "burst", api.DefaultBurst, "requests that may come at once after a while without any")
 	flags.IntVar(&opts.quota, "quota", api.DefaultQuota, "requests a month of each key, counted while this runs; 0: any")
@@ -392,7 +392,8 @@ func (s *service) sweepEvery() time.Duration {
 	if s.app.flags.changed("sweep-every") {
 		return time.Duration(s.opts.sweepEvery)
 	}
-	if s.store.local == nil { // in an account another program sweeps, on a schedule
+	// In an account another program sweeps, on a schedule; and what is stored on load does not expire.
+	if s.store.local == nil || s.store.Settings.StoreOnLoad {
 		return 0
 	}
 	return localSweepEvery

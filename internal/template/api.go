@@ -30,6 +30,7 @@ const (
 	notificationPermission = "NotificationPermission"
 	sweepFunction          = "SweepFunction"
 	sweepSchedule          = "SweepSchedule"
+	sweeps                 = "Sweeps" // the condition under which there are any
 )
 
 // stageName is the first part of the path of every URL of the API, unless it has a domain of its own.
@@ -53,21 +54,24 @@ func arnOf(name string) getAtt { return getAtt{[2]string{name, "Arn"}} }
 func addAPI(d *Document, opts API) error {
 	d.Description = "A filestore with its HTTP API: a private bucket for the files, a table with a record for each of them, and the functions before it."
 	addAPIParameters(d, opts)
+	d.Conditions.add(sweeps, map[string]any{"Fn::Equals": []any{ref{"StoreOnLoad"}, "false"}})
 
 	addFunction(d, function{name: apiFunction, suffix: "api", role: policy.API, seconds: apiSeconds, tokens: true})
 	addFunction(d, function{name: notificationFunction, suffix: "notifications", role: policy.Notifications, seconds: notificationSeconds})
-	addFunction(d, function{name: sweepFunction, suffix: "sweeps", role: policy.Sweeper, seconds: sweepSeconds})
+	addFunction(d, function{name: sweepFunction, suffix: "sweeps", role: policy.Sweeper, seconds: sweepSeconds, condition: sweeps})
 
 	// The bucket is named, and not referred to: it can be made only once there is the permission.
 	fromBucket := properties{"SourceArn": sub{"arn:${AWS::Partition}:s3:::${BucketName}"}, "SourceAccount": ref{"AWS::AccountId"}}
 	d.Resources.add(notificationPermission, permission(notificationFunction, "s3", fromBucket))
-	d.Resources.add(sweepSchedule, &resource{Type: "AWS::Events::Rule", Properties: properties{
-		"Description":        "Removes temporary files that nobody stored, and placeholders that nothing was uploaded to.",
+	d.Resources.add(sweepSchedule, &resource{Type: "AWS::Events::Rule", Condition: sweeps, Properties: properties{
+		"Description":        "Removes temporary files that nobody stored.",
 		"ScheduleExpression": "rate(30 minutes)",
 		"State":              "ENABLED",
 		"Targets":            []properties{{"Id": "sweep", "Arn": arnOf(sweepFunction)}},
 	}})
-	d.Resources.add("SweepPermission", permission(sweepFunction, "events", properties{"SourceArn": arnOf(sweepSchedule)}))
+	sweepPermission := permission(sweepFunction, "events", properties{"SourceArn": arnOf(sweepSchedule)})
+	sweepPermission.Condition = sweeps
+	d.Resources.add("SweepPermission", sweepPermission)
 
 	return addGateway(d)
 }
@@ -91,7 +95,7 @@ func addAPIParameters(d *Document, opts API) {
 		Description: "FILESTORE_TOKEN_KEY: what signs the tokens with which a file can be taken back, 32 random characters or more.",
 	})
 	d.Parameters.add("StoreOnLoad", parameter{
-		Type: "String", Description: "FILESTORE_STORE_ON_LOAD: whether files are stored the moment they are uploaded.",
+		Type: "String", Description: "FILESTORE_STORE_ON_LOAD: whether files are stored the moment they are uploaded. Then there are no sweeps.",
 		Default: strconv.FormatBool(opts.StoreOnLoad), AllowedValues: yesNo,
 	})
 	const duration = `^([1-9][0-9]*d?|[1-9][0-9]*(\.[0-9]+)?[hms]([0-9]+(\.[0-9]+)?[hms])*)$` // what the program takes, and not 0
@@ -116,11 +120,12 @@ func addAPIParameters(d *Document, opts API) {
 
 // function is one of AWS Lambda.
 type function struct {
-	name    string
-	suffix  string // of its log's name
-	role    policy.Role
-	seconds int
-	tokens  bool // it knows the key of tokens
+	name      string
+	suffix    string // of its log's name
+	role      policy.Role
+	seconds   int
+	tokens    bool   // it knows the key of tokens
+	condition string // under which it is there
 }
 
 func addFunction(d *Document, f function) {
@@ -136,11 +141,11 @@ func addFunction(d *Document, f function) {
 	if f.tokens {
 		env["FILESTORE_TOKEN_KEY"] = ref{"TokenKey"}
 	}
-	d.Resources.add(log, &resource{Type: "AWS::Logs::LogGroup", Properties: properties{
+	d.Resources.add(log, &resource{Type: "AWS::Logs::LogGroup", Condition: f.condition, Properties: properties{
 		"LogGroupName":    sub{"/aws/lambda/${AWS::StackName}-" + f.suffix},
 		"RetentionInDays": ref{"LogRetentionDays"},
 	}})
-	d.Resources.add(role, &resource{Type: "AWS::IAM::Role", Properties: properties{
+	d.Resources.add(role, &resource{Type: "AWS::IAM::Role", Condition: f.condition, Properties: properties{
 		"AssumeRolePolicyDocument": properties{"Version": "2012-10-17", "Statement": []properties{{
 			"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": properties{"Service": "lambda.amazonaws.com"},
 		}}},
@@ -151,7 +156,7 @@ func addFunction(d *Document, f function) {
 			}}}},
 		},
 	}})
-	d.Resources.add(f.name, &resource{Type: "AWS::Lambda::Function", Properties: properties{
+	d.Resources.add(f.name, &resource{Type: "AWS::Lambda::Function", Condition: f.condition, Properties: properties{
 		"Description":   "filestore: " + f.suffix,
 		"Runtime":       "provided.al2023",
 		"Handler":       "bootstrap",

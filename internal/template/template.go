@@ -33,6 +33,7 @@ type Document struct {
 	FormatVersion string             `json:"AWSTemplateFormatVersion"`
 	Description   string             `json:"Description"`
 	Parameters    section[parameter] `json:"Parameters"`
+	Conditions    section[any]       `json:"Conditions,omitempty"`
 	Resources     section[*resource] `json:"Resources"`
 	Outputs       section[output]    `json:"Outputs"`
 }
@@ -79,6 +80,7 @@ type parameter struct {
 
 type resource struct {
 	Type                string   `json:"Type"`
+	Condition           string   `json:"Condition,omitempty"`
 	DependsOn           []string `json:"DependsOn,omitempty"`
 	DeletionPolicy      string   `json:"DeletionPolicy,omitempty"`
 	UpdateReplacePolicy string   `json:"UpdateReplacePolicy,omitempty"`

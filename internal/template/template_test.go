@@ -50,35 +50,37 @@ func TestCheck(t *testing.T) {
 		value any    // nil: it is taken away
 		want  string // in the error
 	}{
-		"section":              {"Resource", obj{}, `Resource: no such section`},
-		"version":              {"AWSTemplateFormatVersion", "2020-01-01", `AWSTemplateFormatVersion: 2020-01-01`},
-		"resource type":        {"Resources.Table.Type", "AWS::DynamoDB::GlobalTable", `Table: unknown type "AWS::DynamoDB::GlobalTable"`},
-		"resource attribute":   {"Resources.Table.Retain", true, `Table.Retain: unknown`},
-		"deletion policy":      {"Resources.Bucket.DeletionPolicy", "Keep", `Bucket.DeletionPolicy: "Keep" is none of`},
-		"unknown property":     {"Resources.Bucket.Properties.Cors", obj{}, `Bucket.Cors: no such property`},
-		"nested property":      {"Resources.Bucket.Properties.CorsConfiguration.CorsRules.0.ID", "x", `Bucket.CorsConfiguration.CorsRules[0].ID: no such property`},
-		"required property":    {"Resources.Table.Properties.KeySchema", nil, `Table.KeySchema: is missing`},
-		"type of a property":   {"Resources.Bucket.Properties.LifecycleConfiguration.Rules.0.AbortIncompleteMultipartUpload.DaysAfterInitiation", 1.5, `DaysAfterInitiation: 1.5 is no integer`},
-		"no value":             {"Resources.Bucket.Properties.PublicAccessBlockConfiguration", "all", `PublicAccessBlockConfiguration: all is no object`},
-		"value of an enum":     {"Resources.Table.Properties.BillingMode", "ON_DEMAND", `BillingMode: "ON_DEMAND" is none of`},
-		"key attribute":        {"Resources.Table.Properties.AttributeDefinitions.1.AttributeName", "other", `AttributeDefinitions: [id other pending_at] are not the attributes of keys [id pending pending_at]`},
-		"reference":            {"Resources.Table.Properties.TableName", obj{"Ref": "Tables"}, `Table.TableName: {Ref: Tables} leads nowhere`},
-		"attribute":            {"Outputs.TableArn.Value", obj{"Fn::GetAtt": []any{"Table", "ARN"}}, `TableArn: Table has no attribute "ARN"`},
-		"substitution":         {"Outputs.IndexArn.Value", obj{"Fn::Sub": "${Tables.Arn}/index"}, `IndexArn: Tables has no attribute "Arn"`},
-		"unknown function":     {"Outputs.TableArn.Value", obj{"Fn::Get": "Table.Arn"}, `TableArn: unknown function`},
-		"type of a parameter":  {"Parameters.TableName.Type", "Name", `TableName: type "Name"`},
-		"default":              {"Parameters.PointInTimeRecovery.Default", "no", `PointInTimeRecovery: the default "no" is not allowed`},
-		"number":               {"Parameters.RateLimit.Default", "ten", `RateLimit: the default "ten" is no number`},
-		"default by pattern 2": {"Parameters.UrlExpiration.Default", "an hour", `UrlExpiration: the default "an hour" is not allowed`},
-		"default by pattern 3": {"Parameters.TemporaryLifetime.Default", "0", `TemporaryLifetime: the default "0" is not allowed`},
-		"order":                {"Resources.Bucket.DependsOn", []any{"Permission"}, `Bucket.DependsOn: there is no "Permission"`},
-		"condition":            {"Resources.SweepFunction.Condition", "Sweeps", `SweepFunction.Condition: unknown`},
-		"policy":               {"Resources.ApiRole.Properties.Policies.1.PolicyDocument.Statement.0.Resource", obj{"Fn::GetAtt": []any{"Log", "Arn"}}, `Resource: Log has no attribute "Arn"`},
-		"policy's document":    {"Resources.ApiRole.Properties.AssumeRolePolicyDocument", "all", `AssumeRolePolicyDocument: all is no object`},
-		"value of a map":       {"Resources.ApiFunction.Properties.Environment.Variables.FILESTORE_TABLE", obj{"a": "b"}, `FILESTORE_TABLE: map[a:b] is no string`},
-		"value of an enum 2":   {"Resources.Bucket.Properties.NotificationConfiguration.LambdaConfigurations.0.Event", "s3:Created", `Event: "s3:Created" is none of`},
-		"circle":               {"Resources.NotificationPermission.Properties.SourceArn", obj{"Fn::GetAtt": []any{"Bucket", "Arn"}}, `Bucket needs NotificationPermission needs Bucket`},
-		"default by pattern":   {"Parameters.TableName.Default", "a/b", `TableName: the default "a/b" is not allowed`},
+		"section":                  {"Resource", obj{}, `Resource: no such section`},
+		"version":                  {"AWSTemplateFormatVersion", "2020-01-01", `AWSTemplateFormatVersion: 2020-01-01`},
+		"resource type":            {"Resources.Table.Type", "AWS::DynamoDB::GlobalTable", `Table: unknown type "AWS::DynamoDB::GlobalTable"`},
+		"resource attribute":       {"Resources.Table.Retain", true, `Table.Retain: unknown`},
+		"deletion policy":          {"Resources.Bucket.DeletionPolicy", "Keep", `Bucket.DeletionPolicy: "Keep" is none of`},
+		"unknown property":         {"Resources.Bucket.Properties.Cors", obj{}, `Bucket.Cors: no such property`},
+		"nested property":          {"Resources.Bucket.Properties.CorsConfiguration.CorsRules.0.ID", "x", `Bucket.CorsConfiguration.CorsRules[0].ID: no such property`},
+		"required property":        {"Resources.Table.Properties.KeySchema", nil, `Table.KeySchema: is missing`},
+		"type of a property":       {"Resources.Bucket.Properties.LifecycleConfiguration.Rules.0.AbortIncompleteMultipartUpload.DaysAfterInitiation", 1.5, `DaysAfterInitiation: 1.5 is no integer`},
+		"no value":                 {"Resources.Bucket.Properties.PublicAccessBlockConfiguration", "all", `PublicAccessBlockConfiguration: all is no object`},
+		"value of an enum":         {"Resources.Table.Properties.BillingMode", "ON_DEMAND", `BillingMode: "ON_DEMAND" is none of`},
+		"key attribute":            {"Resources.Table.Properties.AttributeDefinitions.1.AttributeName", "other", `AttributeDefinitions: [id other pending_at] are not the attributes of keys [id pending pending_at]`},
+		"reference":                {"Resources.Table.Properties.TableName", obj{"Ref": "Tables"}, `Table.TableName: {Ref: Tables} leads nowhere`},
+		"attribute":                {"Outputs.TableArn.Value", obj{"Fn::GetAtt": []any{"Table", "ARN"}}, `TableArn: Table has no attribute "ARN"`},
+		"substitution":             {"Outputs.IndexArn.Value", obj{"Fn::Sub": "${Tables.Arn}/index"}, `IndexArn: Tables has no attribute "Arn"`},
+		"unknown function":         {"Outputs.TableArn.Value", obj{"Fn::Get": "Table.Arn"}, `TableArn: unknown function`},
+		"type of a parameter":      {"Parameters.TableName.Type", "Name", `TableName: type "Name"`},
+		"default":                  {"Parameters.PointInTimeRecovery.Default", "no", `PointInTimeRecovery: the default "no" is not allowed`},
+		"number":                   {"Parameters.RateLimit.Default", "ten", `RateLimit: the default "ten" is no number`},
+		"default by pattern 2":     {"Parameters.UrlExpiration.Default", "an hour", `UrlExpiration: the default "an hour" is not allowed`},
+		"default by pattern 3":     {"Parameters.TemporaryLifetime.Default", "0", `TemporaryLifetime: the default "0" is not allowed`},
+		"order":                    {"Resources.Bucket.DependsOn", []any{"Permission"}, `Bucket.DependsOn: there is no "Permission"`},
+		"condition":                {"Resources.SweepFunction.Condition", "Sweep", `SweepFunction.Condition: there is no "Sweep"`},
+		"function of a condition":  {"Conditions.Sweeps", obj{"Fn::Equal": []any{}}, `Sweeps: unknown function "Fn::Equal"`},
+		"what is not always there": {"Outputs.ApiKeyId.Value", obj{"Ref": "SweepFunction"}, `ApiKeyId: SweepFunction is there only if "Sweeps"`},
+		"policy":                   {"Resources.ApiRole.Properties.Policies.1.PolicyDocument.Statement.0.Resource", obj{"Fn::GetAtt": []any{"Log", "Arn"}}, `Resource: Log has no attribute "Arn"`},
+		"policy's document":        {"Resources.ApiRole.Properties.AssumeRolePolicyDocument", "all", `AssumeRolePolicyDocument: all is no object`},
+		"value of a map":           {"Resources.ApiFunction.Properties.Environment.Variables.FILESTORE_TABLE", obj{"a": "b"}, `FILESTORE_TABLE: map[a:b] is no string`},
+		"value of an enum 2":       {"Resources.Bucket.Properties.NotificationConfiguration.LambdaConfigurations.0.Event", "s3:Created", `Event: "s3:Created" is none of`},
+		"circle":                   {"Resources.NotificationPermission.Properties.SourceArn", obj{"Fn::GetAtt": []any{"Bucket", "Arn"}}, `Bucket needs NotificationPermission needs Bucket`},
+		"default by pattern":       {"Parameters.TableName.Default", "a/b", `TableName: the default "a/b" is not allowed`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			doc := render(t, template.Options{Bucket: "my-files", Table: "Files", Index: true, API: theAPI()})
@@ -190,7 +192,7 @@ type checker struct {
 func check(specs map[string]spec, doc obj) error {
 	c := &checker{specs: specs, doc: doc}
 	for name := range doc {
-		c.oneOf("", name, "no such section", "AWSTemplateFormatVersion", "Description", "Parameters", "Resources", "Outputs")
+		c.oneOf("", name, "no such section", "AWSTemplateFormatVersion", "Description", "Parameters", "Conditions", "Resources", "Outputs")
 	}
 	if v := doc["AWSTemplateFormatVersion"]; v != "2010-09-09" {
 		c.fail("AWSTemplateFormatVersion", "%v", v)
@@ -198,12 +200,16 @@ func check(specs map[string]spec, doc obj) error {
 	for name, p := range object(doc["Parameters"]) {
 		c.parameter(name, object(p))
 	}
+	for name, condition := range object(doc["Conditions"]) {
+		c.function(name, object(condition))
+	}
 	for name, r := range object(doc["Resources"]) {
 		c.resource(name, object(r))
 	}
 	c.kind = ""
 	for name, o := range object(doc["Outputs"]) {
 		c.value(name, object(o)["Value"], "string", nil)
+		c.alwaysThere(name, "", object(o)["Value"])
 	}
 	c.circles()
 	return errors.Join(c.errors...)
@@ -248,7 +254,7 @@ func (c *checker) parameter(name string, p obj) {
 
 func (c *checker) resource(name string, r obj) {
 	for key := range r {
-		c.oneOf(name, key, "unknown", "Type", "DependsOn", "DeletionPolicy", "UpdateReplacePolicy", "Properties")
+		c.oneOf(name, key, "unknown", "Type", "Condition", "DependsOn", "DeletionPolicy", "UpdateReplacePolicy", "Properties")
 	}
 	kind, _ := r["Type"].(string)
 	c.kind = kind
@@ -257,11 +263,16 @@ func (c *checker) resource(name string, r obj) {
 			c.fail(name+"."+key, "%q is none of [Retain], and something may be lost", r[key])
 		}
 	}
+	condition, _ := r["Condition"].(string)
+	if condition != "" && object(c.doc["Conditions"])[condition] == nil {
+		c.fail(name+".Condition", "there is no %q", condition)
+	}
 	for _, before := range list(r["DependsOn"]) {
 		if object(c.doc["Resources"])[fmt.Sprint(before)] == nil {
 			c.fail(name+".DependsOn", "there is no %q", before)
 		}
 	}
+	c.alwaysThere(name, condition, r["Properties"])
 	spec, ok := c.specs[kind]
 	if !ok {
 		c.fail(name, "unknown type %q", kind)
@@ -275,6 +286,16 @@ func (c *checker) resource(name string, r obj) {
 
 func keepsFiles(kind string) bool {
 	return strings.HasPrefix(kind, "AWS::S3::") || strings.HasPrefix(kind, "AWS::DynamoDB::")
+}
+
+// alwaysThere checks that what a value refers to is there whenever the value is.
+func (c *checker) alwaysThere(path, condition string, value any) {
+	for name := range references(value) {
+		needs, _ := object(object(c.doc["Resources"])[name])["Condition"].(string)
+		if needs != "" && needs != condition {
+			c.fail(path, "%s is there only if %q", name, needs)
+		}
+	}
 }
 
 // references are the names that a value refers to.
@@ -496,6 +517,10 @@ func (c *checker) function(path string, call obj) {
 				} else {
 					c.attribute(path, m[1], m[2])
 				}
+			}
+		case "Fn::Equals":
+			for _, side := range list(argument) {
+				c.document(path, side)
 			}
 		default:
 			c.fail(path, "unknown function %q", name)
