@@ -141,6 +141,7 @@ func TestSlowClients(t *testing.T) {
 				}
 				_ = slow.Close()
 				sending.Wait()
+				synctest.Wait() // the server notes the end after it has closed
 				times := ended()
 				if last := times[len(times)-1]; len(times) != 2 || last < test.ends || last > test.ends+2*time.Second {
 					t.Errorf("ended after %v, want %v", times, test.ends)

@@ -220,10 +220,8 @@ func TestCreateIndex(t *testing.T) {
 		schema := dynamo.Schema("Files")
 		schema.BillingMode = types.BillingModeProvisioned
 		schema.ProvisionedThroughput = &types.ProvisionedThroughput{ReadCapacityUnits: aws.Int64(5), WriteCapacityUnits: aws.Int64(5)}
-		if _, err := client.CreateTable(t.Context(), schema); err != nil {
-			t.Fatal(err)
-		}
-		if created, err := newTable(t, client, "Files").CreateIndex(t.Context()); created || !errors.Is(err, dynamo.ErrNotMade) {
+		testserver.MakeTable(t, client, schema)
+		if created, err := dynamo.New(client, "Files").CreateIndex(t.Context()); created || !errors.Is(err, dynamo.ErrNotMade) {
 			t.Errorf("created %t, error %v: if dynalite has learnt it, the tests can do without their own", created, err)
 		}
 	})
