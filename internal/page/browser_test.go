@@ -105,8 +105,8 @@ func TestPage(t *testing.T) {
 	t.Run("progress and abort", func(t *testing.T) {
 		p := b.open(t, s.url+"/", nil)
 		p.do("watch")
-		p.do("throttle", "rate", 100_000) // 20 MB take longer than any step here may
-		p.choose(file{Name: "video.mp4", Type: "video/mp4", Size: 20_000_000})
+		p.do("throttle", "rate", 25_000) // 5 MB take longer than any step here may
+		p.choose(file{Name: "video.mp4", Type: "video/mp4", Size: 5_000_000})
 		if progress, ok := p.do("progress", "name", "video.mp4").(float64); !ok || progress <= 0 || progress >= 1 {
 			t.Errorf("progress %v", progress)
 		}
