@@ -65,7 +65,9 @@ func HTTPClient(stall time.Duration, dial DialFunc, options ...HTTPOption) *awsh
 				return nil, err
 			}
 			watched := &watchedConn{Conn: conn, stall: stall, buffers: buffers}
-			if tcp, ok := conn.(*net.TCPConn); ok && (o.alwaysKernel || !isLoopback(tcp)) {
+			// What was copied through memory, and is in the processor's cache, is cheaper for a server on this machine to
+			// receive than the kernel's copying was for us.
+			if tcp, ok := conn.(*net.TCPConn); ok && (o.alwaysKernel || !transfer.IsLoopback(tcp)) {
 				watched.kernel = tcp
 			}
 			return watched, nil
@@ -164,13 +166,6 @@ func (c *watchedConn) ReadFrom(r io.Reader) (int64, error) {
 		}
 	}
 	return written, nil
-}
-
-// isLoopback reports whether the server is on this machine. Then what was copied through memory, and is in the
-// processor's cache, is cheaper for the server to receive than the kernel's copying was for us.
-func isLoopback(c *net.TCPConn) bool {
-	addr, ok := c.RemoteAddr().(*net.TCPAddr)
-	return ok && addr.IP.IsLoopback()
 }
 
 func (c *watchedConn) Write(p []byte) (int, error) {

@@ -17,6 +17,12 @@ const (
 	nearParts = 4
 )
 
+// IsLoopback reports whether a connection stays on this machine, by TCP.
+func IsLoopback(c net.Conn) bool {
+	addr, ok := c.RemoteAddr().(*net.TCPAddr)
+	return ok && addr.IP.IsLoopback()
+}
+
 // timeAnswer returns a context for one call, and a function that tells afterwards whether its answer came from
 // a near server.
 func timeAnswer(ctx context.Context) (context.Context, func() (near bool)) {
@@ -25,8 +31,7 @@ func timeAnswer(ctx context.Context) (context.Context, func() (near bool)) {
 	var took atomic.Int64 // nanoseconds, of the last try
 	timed := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) {
-			addr, isTCP := info.Conn.RemoteAddr().(*net.TCPAddr)
-			here.Store(isTCP && addr.IP.IsLoopback())
+			here.Store(IsLoopback(info.Conn))
 		},
 		WroteRequest: func(httptrace.WroteRequestInfo) {
 			now := time.Now()
