@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -635,13 +634,8 @@ func request(t *testing.T, method, url string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != http.StatusOK {
-		t.Fatalf("%s by URL: %s (%v)", method, resp.Status, err)
+	if resp, answer := testserver.Ask(t, r); resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s by URL: %s: %s", method, resp.Status, answer)
 	}
 }
 

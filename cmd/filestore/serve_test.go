@@ -64,16 +64,8 @@ func (s *server) ask(t *testing.T) func(method, path, body, token string) (statu
 		}
 		r.Header.Set("X-Api-Key", keyOfServe)
 		r.Header.Set("Authorization", "Bearer "+token)
-		resp, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		text, err := io.ReadAll(resp.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return resp.StatusCode, string(text)
+		resp, answer := testserver.Ask(t, r)
+		return resp.StatusCode, answer
 	}
 }
 

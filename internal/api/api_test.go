@@ -411,14 +411,6 @@ func do(t *testing.T, method, url, body string) answer {
 	if method == http.MethodPut {
 		r.Header.Set("Content-Type", "text/plain; charset=utf-8")
 	}
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return answer{resp.StatusCode, resp.Header, string(text)}
+	resp, text := testserver.Ask(t, r)
+	return answer{resp.StatusCode, resp.Header, text}
 }

@@ -2,7 +2,6 @@ package client_test
 
 import (
 	"errors"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"github.com/designfultech/filestore/internal/client"
 	"github.com/designfultech/filestore/internal/presign"
 	"github.com/designfultech/filestore/internal/records"
+	"github.com/designfultech/filestore/internal/testserver"
 )
 
 func testStore(t *testing.T, on servers) {
@@ -99,13 +99,8 @@ func testStoreFillsIn(t *testing.T, on servers) {
 	}
 	req.Header.Set("Content-Type", "image/png; q=1")
 	before := time.Now()
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	body, err := io.ReadAll(resp.Body)
-	if err := errors.Join(err, resp.Body.Close()); err != nil || resp.StatusCode != http.StatusOK {
-		t.Fatalf("%s: %s, %v", resp.Status, body, err)
+	if resp, body := testserver.Ask(t, req); resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s", resp.Status, body)
 	}
 	after := time.Now()
 

@@ -36,12 +36,8 @@ func put(t testing.TB, url, content string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := resp.Body.Close(); err != nil || resp.StatusCode != http.StatusOK {
-		t.Fatalf("%s, %v", resp.Status, err)
+	if resp, answer := testserver.Ask(t, r); resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s", resp.Status, answer)
 	}
 }
 

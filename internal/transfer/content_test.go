@@ -86,19 +86,26 @@ func TestContentOfChangingFile(t *testing.T) {
 	}
 }
 
+// contents returns n bytes, what the engine says of them, and as many other bytes.
+func contents(t *testing.T, e *transfer.Engine, n int) (data []byte, content transfer.Content, other []byte) {
+	t.Helper()
+	data = randomBytes(n)
+	content, err := e.ContentOf(t.Context(), tempFile(t, data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other = slices.Clone(data)
+	other[n/2] ^= 1
+	return data, content, other
+}
+
 // Only the content that is wanted gets into the bucket, also where neither the size nor the time of
 // the file tells that it holds another.
 func testUploadContent(t *testing.T, s testserver.S3) {
 	for _, n := range []int{100, mib, 11 * mib} {
 		a := newClient(s, s.Endpoint)
 		e := a.engine()
-		data := randomBytes(n)
-		content, err := e.ContentOf(t.Context(), tempFile(t, data))
-		if err != nil {
-			t.Fatal(err)
-		}
-		other := slices.Clone(data)
-		other[n/2] ^= 1
+		data, content, other := contents(t, e, n)
 		for _, wrong := range [][]byte{other, data[:n-1], append(slices.Clone(data), 0)} {
 			_, err := e.UploadContent(t.Context(), key, "text/plain", tempFile(t, wrong), content, nil)
 			upload, ok := errors.AsType[*transfer.UploadError](err)
@@ -128,13 +135,7 @@ func testUploadContentWithCRC32(t *testing.T, s testserver.S3) {
 				return through.Do(r)
 			})
 		})}.engine()
-		data := randomBytes(n)
-		content, err := e.ContentOf(t.Context(), tempFile(t, data))
-		if err != nil {
-			t.Fatal(err)
-		}
-		other := slices.Clone(data)
-		other[n/2] ^= 1
+		data, content, other := contents(t, e, n)
 		if _, err := e.UploadContent(t.Context(), key, "text/plain", tempFile(t, other), content, nil); !errors.Is(err, transfer.ErrChanged) {
 			t.Errorf("%d other bytes: %v", n, err)
 		}
