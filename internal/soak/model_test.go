@@ -175,16 +175,21 @@ func (m *model) due(f *file) time.Time {
 	return t.Add(m.lives.temporary)
 }
 
+// dueUnrecorded is when a sweep may look for the object of a file of which no upload is recorded, at the earliest.
+func (m *model) dueUnrecorded(f *file) (due time.Time, known bool) {
+	t, err := time.Parse(time.RFC3339, f.created)
+	return t.Add(m.lives.url + m.lives.temporary), err == nil
+}
+
 // expiredEarly reports whether a sweep that deleted the file then had no right to: all times are of the same clock,
 // and due is only what was uploaded before the second that lies a lifetime back (docs/contract.md, "The transitions").
 func (m *model) expiredEarly(f *file, deleted string) bool {
 	due := m.due(f)
 	if f.uploaded == "" { // never, as far as the record says
-		t, err := time.Parse(time.RFC3339, f.created)
-		if err != nil {
+		var known bool
+		if due, known = m.dueUnrecorded(f); !known {
 			return true
 		}
-		due = t.Add(m.lives.url + m.lives.temporary)
 	}
 	t, err := time.Parse(time.RFC3339, deleted)
 	return err != nil || !t.After(due)
@@ -410,8 +415,12 @@ func (m *model) expired(r result) {
 	}
 	f.note("expire: %s", r.Action)
 	switch {
-	case r.Action == "settle" && f.byURL:
-		return
+	case r.Action == "settle":
+		// The record of an upload that takes as long as that may be written by a sweep, before the upload writes it.
+		if due, known := m.dueUnrecorded(f); !f.byURL && (!known || !time.Now().After(due)) {
+			m.violated(f, "a sweep has settled it, and it was not due")
+		}
+		return // it is there
 	case r.Action == "abandon" && f.byURL && !f.isPut:
 	case r.Action != "expire":
 		m.violated(f, "a sweep has done %q with it", r.Action)
@@ -514,6 +523,15 @@ func TestModel(t *testing.T) {
 			m.found(result{ID: id, Class: "undeleted"}, swept, 10*time.Second, outcome{began: at(0), ended: at(4)})
 		}
 	}
+	settled := func(created string) func(*model, *file) {
+		return func(m *model, f *file) {
+			f.byURL, f.created = false, created
+			m.expired(result{ID: id, Action: "settle"})
+			if f.isDeleted {
+				m.wrong("what was settled is taken for deleted")
+			}
+		}
+	}
 	for _, test := range []struct {
 		name string
 		do   func(m *model, f *file)
@@ -530,6 +548,9 @@ func TestModel(t *testing.T) {
 		}, true},
 		{"left by a sweep", stale(at(-5)), false},
 		{"come due after a sweep, for all that is known", stale(at(-6)), true},
+		{"settled, since its upload took long", settled("2020-01-01T00:00:00Z"), true},
+		{"settled too early", settled(time.Now().UTC().Format(time.RFC3339)), false},
+		{"settled, and made nobody knows when", settled(""), false},
 		{"a crash in a request", func(m *model, _ *file) {
 			m.ended(outcome{stderr: "http: panic serving 127.0.0.1:1: runtime error\ngoroutine 5 [running]:\n"})
 		}, false},
