@@ -105,7 +105,19 @@ const steps = {
     }
   },
   async visible({ page, selector }) { return page.locator(selector).isVisible(); },
-  async values({ page }) { return page.locator('input[type=hidden][name=file]').evaluateAll((all) => all.map((i) => i.value)); },
+  // values waits until the form has so many ids, and returns them: FilePond fills its fields a frame after the state of a file is another.
+  async values({ page, count }) {
+    const fields = () => [...document.querySelectorAll("input[type=hidden][name=file]")].map((field) => field.value);
+    try {
+      const handle = await page.waitForFunction(`((count) => {
+        const values = (${fields})();
+        return values.length === count && values.every(Boolean) && values;
+      })(${count})`);
+      return await handle.jsonValue();
+    } catch (e) {
+      throw new Error(`want ${count} ids, got ${JSON.stringify(await page.evaluate(fields))}: ${e.message}`);
+    }
+  },
   async reload({ page }) { await page.reload(); },
   async back({ page }) { await page.goBack(); },
   // throttle lets so many bytes a second go up, 0: any.
