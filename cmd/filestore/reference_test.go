@@ -128,6 +128,28 @@ func TestReference(t *testing.T) {
 	}
 }
 
+// TestCaskHasAllPages compares the list of manual pages in goreleaser.yaml, which knows no patterns there, with those there are.
+func TestCaskHasAllPages(t *testing.T) {
+	text, err := os.ReadFile(filepath.FromSlash("../../goreleaser.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var listed, want []string
+	for _, line := range regexp.MustCompile(`(?m)^ +- man/(\S+\.1)$`).FindAllStringSubmatch(string(text), -1) {
+		listed = append(listed, line[1])
+	}
+	pages, err := filepath.Glob(filepath.Join(manualPages, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range pages {
+		want = append(want, filepath.Base(path))
+	}
+	if diff := cmp.Diff(want, listed); diff != "" {
+		t.Errorf("goreleaser.yaml, homebrew_casks, manpages (-there are +listed):\n%s", diff)
+	}
+}
+
 // TestManualNamesVariables looks for every variable that the program reads in the first page of the manual.
 func TestManualNamesVariables(t *testing.T) {
 	page := firstPage(t)

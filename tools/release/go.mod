@@ -1,15 +1,12 @@
-// What .ci/run makes a release's packages with, and looks at licences with, in a module of its own as
-// tools/go.mod is: packages takes GoReleaser's reader of goreleaser.yaml and nFPM, licenses takes
-// licensecheck. "go mod tidy" does not work here: one of the modules that tests of nFPM need can't be had.
+// GoReleaser, and what licenses needs, in a module of its own as tools/go.mod is. "go mod tidy" does not
+// work here: one of the modules that tests of nFPM need can't be had.
 module github.com/designfultech/filestore/tools/release
 
 go 1.26.3
 
-require (
-	github.com/goreleaser/goreleaser/v2 v2.16.0
-	github.com/goreleaser/nfpm/v2 v2.46.3
-	github.com/google/licensecheck v0.3.1
-)
+tool github.com/goreleaser/goreleaser/v2
+
+require github.com/google/licensecheck v0.3.1
 
 require (
 	al.essio.dev/pkg/shellescape v1.6.0 // indirect
@@ -190,6 +187,8 @@ require (
 	github.com/goreleaser/chglog v0.7.4 // indirect
 	github.com/goreleaser/fileglob v1.4.0 // indirect
 	github.com/goreleaser/go-shellwords v1.0.13 // indirect
+	github.com/goreleaser/goreleaser/v2 v2.16.0 // indirect
+	github.com/goreleaser/nfpm/v2 v2.46.3 // indirect
 	github.com/goreleaser/quill v0.0.0-20260503024558-dbc159c51d43 // indirect
 	github.com/gorilla/websocket v1.5.3 // indirect
 	github.com/grpc-ecosystem/grpc-gateway/v2 v2.28.0 // indirect
