@@ -209,6 +209,8 @@ func TestOrderedDownloadToSlowReader(t *testing.T) {
 	if err != nil || written.Load() != size || object.Verified != "CRC64NVME" {
 		t.Errorf("%+v of %d bytes: %v", object, written.Load(), err)
 	}
+	z.mu.Lock()
+	defer z.mu.Unlock()
 	if z.most > 8 {
 		t.Errorf("%d requests at the same time, with a concurrency of 8", z.most)
 	}
