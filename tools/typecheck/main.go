@@ -39,7 +39,7 @@ func check(platform string) error {
 	system, processor, _ := strings.Cut(platform, "/")
 	found, err := packages.Load(&packages.Config{
 		Mode: packages.NeedName | packages.NeedFiles | packages.NeedCompiledGoFiles | packages.NeedImports | packages.NeedDeps |
-			packages.NeedTypes | packages.NeedSyntax | packages.NeedModule,
+			packages.NeedTypes | packages.NeedSyntax,
 		Dir:   root,
 		Env:   append(os.Environ(), "CGO_ENABLED=0", "GOOS="+system, "GOARCH="+processor),
 		Tests: true,

@@ -21,6 +21,9 @@ const items = () => window.items = () => [...document.querySelectorAll(".filepon
   state: item.dataset.filepondItemState,
 })).filter((item) => item.name);
 
+// values are what the form hands over. Every page has it.
+const values = () => window.values = () => [...document.querySelectorAll("input[type=hidden][name=file]")].map((field) => field.value);
+
 const steps = {
   async open({ page: name, url, width = 1024, height = 768, dark = false, phone = false, script = true }) {
     const context = await browser.newContext({
@@ -29,6 +32,7 @@ const steps = {
     });
     context.setDefaultTimeout(60000);
     await context.addInitScript(items);
+    await context.addInitScript(values);
     const page = await context.newPage();
     const said = [];
     page.on("console", (m) => { if (m.type() === "error") said.push(m.text()); });
@@ -107,16 +111,12 @@ const steps = {
   async visible({ page, selector }) { return page.locator(selector).isVisible(); },
   // values waits until the form has so many ids, and returns them: FilePond fills its fields a frame after the state of a file is another.
   async values({ page, count }) {
-    const fields = () => [...document.querySelectorAll("input[type=hidden][name=file]")].map((field) => field.value);
     try {
-      const handle = await page.waitForFunction(`((count) => {
-        const values = (${fields})();
-        return values.length === count && values.every(Boolean) && values;
-      })(${count})`);
-      return await handle.jsonValue();
+      await page.waitForFunction((count) => window.values().length === count && window.values().every(Boolean), count);
     } catch (e) {
-      throw new Error(`want ${count} ids, got ${JSON.stringify(await page.evaluate(fields))}: ${e.message}`);
+      throw new Error(`want ${count} ids, got ${JSON.stringify(await page.evaluate(() => window.values()))}: ${e.message}`);
     }
+    return page.evaluate(() => window.values());
   },
   async reload({ page }) { await page.reload(); },
   async back({ page }) { await page.goBack(); },
