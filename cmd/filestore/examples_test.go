@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"github.com/designfultech/filestore/internal/testserver"
 )
 
 // exampleStub stands in for the program: it has the program look at the arguments and, since it is asked for
@@ -27,6 +29,9 @@ var cronTime = regexp.MustCompile(`^([0-9*/,-]+ ){5}`)
 func TestHelpExamples(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("the examples are for a Unix shell")
+	}
+	if testserver.Race {
+		t.Skip("one command after the other")
 	}
 	program, err := exec.LookPath("filestore")
 	if err != nil {

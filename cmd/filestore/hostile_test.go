@@ -96,7 +96,7 @@ func hostileItems() []map[string]types.AttributeValue {
 // TestHostileRecords runs the commands over a table of such records. None crashes, writes outside of its directory,
 // sends a control character to a terminal, breaks a line of its output, or touches an object whose key is no id.
 func TestHostileRecords(t *testing.T) {
-	if testing.Short() {
+	if testserver.Race {
 		t.Skip("nothing in it is shared by goroutines that other tests don't share")
 	}
 	s := newSite(t, testserver.MinIO(t), testserver.Dynalite(t))

@@ -109,7 +109,7 @@ func leaks(args, secrets []string, stdout, stderr string) []string {
 // they were told: the request with its signature, the session token, even the key. Nothing of that may be in
 // what is written, but for URLs in the results of presign and info.
 func TestNothingLeaks(t *testing.T) {
-	if testing.Short() {
+	if testserver.Race {
 		t.Skip("every command, on four kinds of servers: nothing that is shared by goroutines")
 	}
 	s := newSite(t, testserver.MinIO(t), testserver.Dynalite(t))

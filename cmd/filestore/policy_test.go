@@ -55,7 +55,7 @@ func roleRuns() map[policy.Role][]roleRun {
 // TestPolicies records the requests that the commands of each role make. The policy of the role
 // must allow them all, and nothing that none of them needs.
 func TestPolicies(t *testing.T) {
-	if testing.Short() {
+	if testserver.Race {
 		t.Skip("every command, twice: nothing that is shared by goroutines")
 	}
 	s3Server, table := testserver.Versitygw(t), testserver.Dynalite(t)
@@ -129,7 +129,7 @@ func checkAllowed(t *testing.T, recorded []call, roles ...policy.Role) (seen map
 // TestPoliciesAreEnough runs the commands of each role on a server that knows IAM, with
 // credentials that are allowed what the policy says of S3 and nothing else.
 func TestPoliciesAreEnough(t *testing.T) {
-	if testing.Short() {
+	if testserver.Race {
 		t.Skip("what TestPolicies runs, on another server")
 	}
 	s3Server, table := testserver.MinIO(t), testserver.Dynalite(t)

@@ -69,13 +69,13 @@ func TestScript(t *testing.T) {
 			"versitygw": testserver.Versitygw,
 			"minio":     testserver.MinIO,
 		} {
-			if testing.Short() && name != "minio" { // nothing that is shared by goroutines
+			if testserver.Race && name != "minio" { // nothing that is shared by goroutines
 				continue
 			}
 			t.Run(name, func(t *testing.T) {
 				b := awsBackend{name: name, s3: start(t), dynamoDB: table}
 				dirs := []string{filepath.Join(dir, "aws")}
-				if !testing.Short() && name == "minio" { // on a local store they run in any case
+				if !testserver.Race && name == "minio" { // on a local store they run in any case
 					dirs = append(dirs, filepath.Join(dir, "every"))
 				}
 				runScripts(t, b, dirs...)
@@ -115,6 +115,9 @@ func runScripts(t *testing.T, b backend, dirs ...string) {
 		Condition: func(condition string) (bool, error) {
 			if slices.Contains([]string{"local", "minio", "versitygw"}, condition) {
 				return condition == b.condition(), nil
+			}
+			if condition == "race" {
+				return testserver.Race, nil
 			}
 			return false, fmt.Errorf("unknown condition %q", condition)
 		},

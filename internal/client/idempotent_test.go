@@ -21,6 +21,7 @@ import (
 	"github.com/designfultech/filestore/internal/client"
 	"github.com/designfultech/filestore/internal/faultproxy"
 	"github.com/designfultech/filestore/internal/records"
+	"github.com/designfultech/filestore/internal/testserver"
 	"github.com/designfultech/filestore/internal/transfer"
 )
 
@@ -48,7 +49,7 @@ func TestDerivedID(t *testing.T) {
 
 // No character is likelier than another, at any place. The sample is always the same.
 func TestDerivedIDsAreUniform(t *testing.T) {
-	if testing.Short() {
+	if testserver.Race {
 		t.Skip("180,000 hashes by one goroutine")
 	}
 	const ids = 180_000

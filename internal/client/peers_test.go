@@ -22,6 +22,7 @@ import (
 	"github.com/designfultech/filestore/internal/client"
 	"github.com/designfultech/filestore/internal/faultproxy"
 	"github.com/designfultech/filestore/internal/records"
+	"github.com/designfultech/filestore/internal/testserver"
 )
 
 // sdk returns a client of S3 such as the SDK makes it for anybody, with checksums by default.
@@ -62,7 +63,7 @@ func tool(t *testing.T, name string) string {
 
 // What was uploaded here, others accept, with the checksum that S3 holds compared.
 func testOthersDownload(t *testing.T, on servers) {
-	if testing.Short() {
+	if testserver.Race {
 		t.Skip("the work is done by others")
 	}
 	for how, data := range map[string][]byte{"whole": randomBytes(100_000), "in parts": randomBytes(11 * mib)} {
@@ -105,7 +106,7 @@ func testOthersDownload(t *testing.T, on servers) {
 // What others upload under a record's id becomes a file: it can be stored and downloaded, and is
 // verified by what S3 holds of it.
 func testOthersUpload(t *testing.T, on servers) {
-	if testing.Short() {
+	if testserver.Race {
 		t.Skip("the work is done by others")
 	}
 	small, large := randomBytes(100_000), randomBytes(11*mib)

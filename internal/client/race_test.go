@@ -18,7 +18,7 @@ import (
 
 // onBothTables runs test with records in SQLite and in DynamoDB.
 func onBothTables(t *testing.T, test func(t *testing.T, on servers)) {
-	if !testing.Short() { // the other one has more under way at the same time
+	if !testserver.Race { // the other one has more under way at the same time
 		t.Run("sqlite", func(t *testing.T) { test(t, servers{s3: testserver.Versitygw(t)}) })
 	}
 	t.Run("dynalite", func(t *testing.T) {

@@ -28,6 +28,7 @@ import (
 	"github.com/designfultech/filestore/internal/client"
 	"github.com/designfultech/filestore/internal/records"
 	"github.com/designfultech/filestore/internal/records/dynamo"
+	"github.com/designfultech/filestore/internal/testserver"
 	"github.com/designfultech/filestore/internal/transfer"
 )
 
@@ -562,7 +563,7 @@ type oneByOne struct{ records.Table }
 
 // However many files are due, or are cleaned again, a sweep holds a few of them.
 func TestSweepIsFlat(t *testing.T) {
-	if testing.Short() {
+	if testserver.Race {
 		t.Skip("400,000 records, to see how the heap grows")
 	}
 	const n = 100_000

@@ -25,6 +25,7 @@ import (
 	"github.com/designfultech/filestore/internal/client"
 	"github.com/designfultech/filestore/internal/faultproxy"
 	"github.com/designfultech/filestore/internal/records"
+	"github.com/designfultech/filestore/internal/testserver"
 	"github.com/designfultech/filestore/internal/transfer"
 )
 
@@ -941,7 +942,7 @@ func openBucketOf(t testing.TB, n int) (*filestore, *bucketOf) {
 
 // Of a large filestore no more is in memory than of a small one.
 func TestVerifyIsFlat(t *testing.T) {
-	if testing.Short() {
+	if testserver.Race {
 		t.Skip("240,000 records, to see how the heap grows")
 	}
 	heap := func() int64 {

@@ -61,7 +61,7 @@ func TestKillCopy(t *testing.T) {
 				},
 				finished: func(t *testing.T, _ *filestore) { wantEqual(t, from, to) },
 			}
-			s.atEachRequest(t, c, func(t *testing.T, _ *filestore, p *process) {
+			s.atEachStep(t, c, func(t *testing.T, _ *filestore, p *process) {
 				p.kill(t)
 				wantLed(t, to)
 				if name != "brought forward" { // whose temporary file is due by then

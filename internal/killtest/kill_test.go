@@ -143,7 +143,7 @@ func TestKill(t *testing.T) {
 	s := servers{program: testserver.Program(t), s3: testserver.Versitygw(t), dynamoDB: testserver.Dynalite(t)}
 	for _, c := range scenarios() {
 		t.Run(c.name, func(t *testing.T) {
-			s.atEachRequest(t, c, func(t *testing.T, f *filestore, p *process) {
+			s.atEachStep(t, c, func(t *testing.T, f *filestore, p *process) {
 				p.kill(t)
 				f.wantAllowed(t)
 				// Three hours later every lifetime is over, and every deletion less than a day old.
@@ -188,15 +188,32 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
+// atEachStep is atEachRequest for commands that are killed and keep nothing on this machine: once a request
+// has been carried out, it is all the same whether the answer has arrived and the next one was on its way.
+// Only the first one is stopped before, too.
+func (s servers) atEachStep(t *testing.T, c scenario, stopped func(t *testing.T, f *filestore, p *process)) {
+	t.Helper()
+	s.at(t, c, map[faultproxy.When]int{faultproxy.Before: 1, faultproxy.After: most}, stopped)
+}
+
+// most is far more than any command here makes requests.
+const most = 500
+
 // atEachRequest runs the command again and again and stops its request number 1, 2, 3 and so on,
 // to S3 and to DynamoDB, before it is carried out and after. Each time it calls stopped, until
 // the command ends before it has made so many requests. Some of them may be left out, by -run.
 func (s servers) atEachRequest(t *testing.T, c scenario, stopped func(t *testing.T, f *filestore, p *process)) {
-	const most = 500 // far more than any command here makes
+	t.Helper()
+	s.at(t, c, map[faultproxy.When]int{faultproxy.Before: most, faultproxy.After: most}, stopped)
+}
+
+// at stops as many requests before and after as limits says.
+func (s servers) at(t *testing.T, c scenario, limits map[faultproxy.When]int, stopped func(t *testing.T, f *filestore, p *process)) {
+	t.Helper()
 	rounds, all := 0, true
 	for _, service := range []string{"s3", "dynamodb"} {
 		for when, whenName := range map[faultproxy.When]string{faultproxy.Before: "before", faultproxy.After: "after"} {
-			for n := 1; n <= most; n++ {
+			for n := 1; n <= limits[when]; n++ {
 				ran, reached := false, false
 				t.Run(fmt.Sprintf("%s/%s/%d", service, whenName, n), func(t *testing.T) {
 					ran = true

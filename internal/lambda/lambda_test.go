@@ -16,7 +16,7 @@ import (
 func TestLambda(t *testing.T) {
 	program, table := bootstrap(t), testserver.Dynalite(t)
 	t.Run("versitygw", func(t *testing.T) { testLambda(t, program, testserver.Versitygw(t), table) })
-	if !testing.Short() {
+	if !testserver.Race {
 		t.Run("minio", func(t *testing.T) { testLambda(t, program, testserver.MinIO(t), table) })
 	}
 }

@@ -32,6 +32,9 @@ var sourcesOf = map[string]struct {
 // TestCopier copies objects of every size from servers that hold every kind of checksum.
 func TestCopier(t *testing.T) {
 	for name, source := range sourcesOf {
+		if testserver.Race && name != "full object" && name != "MD5" { // one of each way to send parts
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			from, to := &fakeS3{knows: source.knows}, &fakeS3{knows: []string{"CRC64NVME"}}

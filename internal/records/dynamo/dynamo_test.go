@@ -47,6 +47,9 @@ func newIndexedTable(t *testing.T, api dynamo.API, name string) *dynamo.Table {
 }
 
 func TestContract(t *testing.T) {
+	if testserver.Race {
+		t.Skip("TestContractInBatches does the same, and more of it at once")
+	}
 	client := testserver.DynamoDB(testserver.Dynalite(t))
 	var tables int
 	recordstest.Run(t, func(t *testing.T) records.Table {

@@ -23,6 +23,7 @@ import (
 	"github.com/designfultech/filestore/internal/records"
 	"github.com/designfultech/filestore/internal/records/recordstest"
 	"github.com/designfultech/filestore/internal/records/sqlite"
+	"github.com/designfultech/filestore/internal/testserver"
 )
 
 const (
@@ -69,6 +70,9 @@ func open(t testing.TB, path string) *sqlite.Table {
 }
 
 func TestContract(t *testing.T) {
+	if testserver.Race {
+		t.Skip("TestContractTwoConnections does the same, and more of it at once")
+	}
 	recordstest.Run(t, func(t *testing.T) records.Table {
 		table := open(t, filepath.Join(t.TempDir(), "records.db"))
 		table.SetPageSize(7)
