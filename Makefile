@@ -8,7 +8,7 @@ LINT     := go tool -modfile=tools/go.mod golangci-lint
 
 FUZZTIME := 60s
 
-.PHONY: help build tools test race lint fuzz reference bench soak ci always
+.PHONY: help build tools fetch test race lint fuzz reference bench soak ci always
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
@@ -17,6 +17,10 @@ build: ## Build ./filestore
 	go build -o filestore ./cmd/filestore
 
 tools: $(DYNALITE) $(BIN)/versitygw $(BIN)/minio ## Install what the tests run against, into .tools
+
+fetch: ## Fetch what "make tools" builds, and build nothing
+	go install -n $(VERSITYGW)
+	go install -n $(MINIO)
 
 test: tools ## Run all tests, installing what they need
 	go test -timeout 20m ./...

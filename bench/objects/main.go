@@ -15,6 +15,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/designfultech/filestore/internal/client"
+	_ "github.com/designfultech/filestore/internal/gcpercent" // as in the program
+	_ "github.com/designfultech/filestore/internal/prefault"  // likewise
 	"github.com/designfultech/filestore/internal/transfer"
 )
 

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Program builds filestore and returns the path of the executable. The packages whose tests watch it as a
-// process of its own are two folders below the module's.
+// Program builds filestore, stripped as releases are, and returns the path of the executable. The
+// packages whose tests watch it as a process of its own are two folders below the module's.
 func Program(t testing.TB) string {
 	t.Helper()
 	// A result of these tests that "go test" has cached is no good once the program has changed.
@@ -20,7 +20,7 @@ func Program(t testing.TB) string {
 		}
 	}
 	program := filepath.Join(t.TempDir(), "filestore")
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "github.com/designfultech/filestore/cmd/filestore").CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s -w", "-o", program, "github.com/designfultech/filestore/cmd/filestore").CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
