@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -275,6 +276,31 @@ func testMultipartUploadMeddledWith(t *testing.T, s testserver.S3) {
 		_, err := through(t, s, proxy).UploadFile(t.Context(), key, "text/plain", tempFile(t, randomBytes(6*mib)), nil)
 		if api, ok := errors.AsType[smithy.APIError](err); !ok || api.ErrorCode() != name {
 			t.Errorf("error %v, want %s", err, name)
+		}
+		direct.empty(t)
+	}
+}
+
+// A multipart upload that is aborted while a part is on its way is told of as gone, also where the server breaks the connection
+// before its answer has been read.
+func testAbortedWhileSending(t *testing.T, s testserver.S3) {
+	direct := newClient(s, s.Endpoint)
+	for name, size := range map[string]int{"a part": 11 * mib, "the last part": 6 * mib} {
+		proxy := faultproxy.New(s.Endpoint)
+		abort := sync.OnceFunc(func() {
+			if err := direct.engine().AbortUploads(t.Context(), key); err != nil {
+				t.Error(err)
+			}
+		})
+		proxy.OnRequest(func(r faultproxy.Request) {
+			if slices.Contains(r.Query, "partNumber") {
+				abort()
+			}
+		})
+		proxy.Inject(faultproxy.On(http.MethodPut, "partNumber"), faultproxy.Always(), faultproxy.ResetUpload(1000))
+		_, err := through(t, s, proxy).UploadFile(t.Context(), key, "text/plain", tempFile(t, randomBytes(size)), nil)
+		if !transfer.IsNoSuchUpload(err) {
+			t.Errorf("%s: error %v, want NoSuchUpload", name, err)
 		}
 		direct.empty(t)
 	}

@@ -88,6 +88,7 @@ func TestTransfers(t *testing.T) {
 				{"answers of multipart uploads", testAnswersOfMultipartUploads},
 				{"answers of PutObject", testAnswersOfPutObject},
 				{"multipart upload meddled with", testMultipartUploadMeddledWith},
+				{"multipart upload aborted while a part is sent", testAbortedWhileSending},
 				{"server restarted", testServerRestarted},
 				{"server gone", testServerGone},
 			} {

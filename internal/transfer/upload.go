@@ -577,7 +577,7 @@ func (u *multipartUpload) sendPart(ctx context.Context, slot *limit.Slot, p part
 			return nil
 		}
 		if !refusesTrailer(err) {
-			return fmt.Errorf("part %d: %w", p.number, err)
+			return fmt.Errorf("part %d: %w", p.number, u.whyBroken(ctx, err))
 		}
 		e.noTrailers.Store(true)
 	}
@@ -602,9 +602,22 @@ func (u *multipartUpload) sendPart(ctx context.Context, slot *limit.Slot, p part
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("part %d: %w", p.number, err)
+		return fmt.Errorf("part %d: %w", p.number, u.whyBroken(ctx, err))
 	}
 	return nil
+}
+
+// whyBroken asks for the multipart upload where a part got no answer. A server that has none any more may refuse
+// a part before it has read it; then the connection breaks, and the answer is lost.
+func (u *multipartUpload) whyBroken(ctx context.Context, err error) error {
+	if StatusOf(err) != 0 || errors.Is(err, ErrChanged) || IsUnconnected(err) || ctx.Err() != nil {
+		return err
+	}
+	_, asked := u.engine.S3.ListParts(ctx, &s3.ListPartsInput{Bucket: &u.engine.Bucket, Key: &u.key, UploadId: u.id, MaxParts: aws.Int32(1)})
+	if IsNoSuchUpload(asked) {
+		return fmt.Errorf("%w (%w)", asked, err)
+	}
+	return err
 }
 
 // keep remembers a part that was sent.
