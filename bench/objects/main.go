@@ -52,7 +52,7 @@ func run(ctx context.Context, endpoint, bucket, dir string) error {
 		return err
 	}
 	upload := func(ctx context.Context, path string) error { return upload(ctx, engine, path) }
-	for failure := range client.InOrder(ctx, paths, engine.FilesAtOnce(), upload) {
+	for failure := range client.InOrderWithin(ctx, paths, engine.FilesAtOnce(), func() int { return engine.FilesNow(4) }, upload) {
 		err = errors.Join(err, failure)
 	}
 	return err

@@ -103,11 +103,17 @@ type Result[T any] struct {
 // f is still called for the rest, with a context that has ended: it says of each item that it
 // was not done.
 func InOrder[T, R any](ctx context.Context, items []T, limit int, f func(context.Context, T) R) iter.Seq[R] {
-	return inOrder(ctx, slices.Values(items), limit, f)
+	return inOrder(ctx, slices.Values(items), limit, nil, f)
 }
 
-// inOrder is [InOrder] of items that come by and by, from a goroutine of its own.
-func inOrder[T, R any](ctx context.Context, items iter.Seq[T], limit int, f func(context.Context, T) R) iter.Seq[R] {
+// InOrderWithin is [InOrder] with a limit that changes: now is asked whenever another call would be begun beside those that
+// are under way. Of these there are no fewer once it is lowered.
+func InOrderWithin[T, R any](ctx context.Context, items []T, limit int, now func() int, f func(context.Context, T) R) iter.Seq[R] {
+	return inOrder(ctx, slices.Values(items), limit, now, f)
+}
+
+// inOrder is [InOrderWithin] of items that come by and by, from a goroutine of its own. now may be nil.
+func inOrder[T, R any](ctx context.Context, items iter.Seq[T], limit int, now func() int, f func(context.Context, T) R) iter.Seq[R] {
 	return func(yield func(R) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		var running sync.WaitGroup
@@ -122,6 +128,7 @@ func inOrder[T, R any](ctx context.Context, items iter.Seq[T], limit int, f func
 		running.Go(func() {
 			defer close(queue)
 			workers := newWorkers(limit, func(j job) { j.result <- f(ctx, j.item) })
+			workers.now = now
 			defer workers.wait()
 			for item := range items {
 				j := job{item, make(chan R, 1)}
@@ -144,9 +151,13 @@ func inOrder[T, R any](ctx context.Context, items iter.Seq[T], limit int, f func
 	}
 }
 
+// workersAgain is how often it is looked whether more workers than before are of use, while all are busy.
+const workersAgain = 5 * time.Millisecond
+
 // workers call f for what they are given, up to so many at once.
 type workers[T any] struct {
 	most, begun int
+	now         func() int // how many at present; nil: most
 	f           func(T)
 	jobs        chan T
 	running     sync.WaitGroup
@@ -164,9 +175,16 @@ func (w *workers[T]) do(job T) {
 		return
 	default:
 	}
-	if w.begun == w.most {
-		w.jobs <- job
-		return
+	for w.begun == w.most || w.begun > 0 && w.now != nil && w.begun >= w.now() {
+		var again <-chan time.Time
+		if w.begun < w.most {
+			again = time.After(workersAgain)
+		}
+		select {
+		case w.jobs <- job:
+			return
+		case <-again:
+		}
 	}
 	w.begun++
 	w.running.Go(func() {

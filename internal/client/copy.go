@@ -87,7 +87,7 @@ func (c *Client) CopyTo(ctx context.Context, to *Client, opts CopyOptions) iter.
 				}
 			}
 		}
-		for done := range inOrder(ctx, items, to.Transfer.FilesAtOnce(), cp.file) {
+		for done := range inOrder(ctx, items, to.Transfer.FilesAtOnce(), nil, cp.file) {
 			if !yield(done, nil) {
 				cancel() // nothing more is read
 				return

@@ -3,7 +3,10 @@ package client_test
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/designfultech/filestore/internal/client"
 )
@@ -70,4 +73,34 @@ func TestInOrderCancelled(t *testing.T) {
 	if results != 1000 || cancelled < 900 {
 		t.Errorf("%d results, %d of them not done", results, cancelled)
 	}
+}
+
+// A limit that is raised while all calls wait is noticed.
+func TestInOrderWithin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var limit, underWay, most atomic.Int64
+		limit.Store(2)
+		raised := make(chan struct{})
+		go func() {
+			time.Sleep(time.Second)
+			if got := most.Load(); got != 2 {
+				t.Errorf("%d at once, want 2", got)
+			}
+			limit.Store(7)
+			time.Sleep(time.Second)
+			close(raised)
+		}()
+		now := func() int { return int(limit.Load()) }
+		results := slices.Collect(client.InOrderWithin(t.Context(), numbers(50), 10, now, func(_ context.Context, n int) int {
+			if here := underWay.Add(1); here > most.Load() {
+				most.Store(here)
+			}
+			<-raised
+			underWay.Add(-1)
+			return n
+		}))
+		if !slices.Equal(results, numbers(50)) || most.Load() != 7 {
+			t.Errorf("%d at once, want 7; results %v", most.Load(), results)
+		}
+	})
 }

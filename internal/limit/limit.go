@@ -72,6 +72,22 @@ func (l *Limiter) Begin(start int) {
 	}
 }
 
+// Climb sets the bound to climb from, for who has begun with few and learns that more are needed. It does nothing to a higher one, nor
+// once a request was throttled.
+func (l *Limiter) Climb(start int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fixed || l.epoch != 0 || l.limit >= min(start, l.highest) {
+		return
+	}
+	l.limit = min(start, l.highest)
+	l.climbing, l.previous, l.rate = true, 0, 0
+	if !l.window.begin.IsZero() {
+		l.restart()
+	}
+	l.admit()
+}
+
 // Slot is the leave to have one request in flight.
 type Slot struct {
 	limiter *Limiter

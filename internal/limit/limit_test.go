@@ -81,6 +81,28 @@ func TestBegin(t *testing.T) {
 	})
 }
 
+// Who learns that many are needed says so whenever that is; the climb goes on from there.
+func TestClimb(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := limit.New(4, 2, 100)
+		load(t, l, 1, 4096, func(*limit.Slot) {})
+		for _, step := range []struct{ asked, want int }{{2, 4}, {32, 32}, {8, 32}} {
+			if l.Climb(step.asked); l.Limit() != step.want {
+				t.Errorf("told of %d: %d at once, want %d", step.asked, l.Limit(), step.want)
+			}
+		}
+		load(t, l, 2000, 4096, func(*limit.Slot) { time.Sleep(20 * time.Millisecond) })
+		if l.Limit() != 100 {
+			t.Errorf("%d at once in the end, want 100", l.Limit())
+		}
+		l = limit.New(4, 2, 100)
+		load(t, l, 1, 4096, func(slot *limit.Slot) { slot.Throttled() })
+		if l.Climb(32); l.Limit() > 4 {
+			t.Errorf("%d at once after the service asked for fewer", l.Limit())
+		}
+	})
+}
+
 // Where every request just takes its time, more of them are faster.
 func TestClimbsWithLatency(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

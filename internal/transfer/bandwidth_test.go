@@ -13,10 +13,10 @@ func TestRequestsUnderBandwidth(t *testing.T) {
 		mostParts     int
 		mostFilesEver int
 	}{
-		"no limit":       {parts: firstParts, files: firstFiles, mostParts: mostParts, mostFilesEver: mostFiles},
+		"no limit":       {parts: firstParts, files: probeFiles, mostParts: mostParts, mostFilesEver: mostFiles},
 		"very low":       {bandwidth: 64 * kib, parts: 2, files: 2, mostParts: 2, mostFilesEver: 2},
-		"low":            {bandwidth: mib, parts: 4, files: 16, mostParts: 4, mostFilesEver: 16},
-		"enough":         {bandwidth: 100 * mib, parts: firstParts, files: firstFiles, mostParts: mostParts, mostFilesEver: mostFiles},
+		"low":            {bandwidth: mib, parts: 4, files: probeFiles, mostParts: 4, mostFilesEver: 16},
+		"enough":         {bandwidth: 100 * mib, parts: firstParts, files: probeFiles, mostParts: mostParts, mostFilesEver: mostFiles},
 		"the user knows": {bandwidth: 64 * kib, concurrency: 9, parts: 9, files: 9, mostParts: 9, mostFilesEver: 9},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -17,6 +17,13 @@ const (
 	nearParts = 4
 )
 
+// Small requests begin with probeFiles in flight, of which the first answer tells whether the server is near. Then nearFiles of them keep
+// the processors busy, and more only need more memory; else there are firstFiles at once.
+const (
+	probeFiles = 4
+	nearFiles  = 32
+)
+
 // IsLoopback reports whether a connection stays on this machine, by TCP.
 func IsLoopback(c net.Conn) bool {
 	addr, ok := c.RemoteAddr().(*net.TCPAddr)
@@ -44,4 +51,23 @@ func timeAnswer(ctx context.Context) (context.Context, func() (near bool)) {
 		},
 	})
 	return timed, func() bool { return here.Load() && sent.Load() != nil && took.Load() < int64(nearTime) }
+}
+
+// small returns a context for a small request, and what is to be called when it has ended: the first answer decides how many
+// others may be in flight with those after it.
+func (e *Engine) small(ctx context.Context) (context.Context, func()) {
+	if e.placed.Load() {
+		return ctx, func() {}
+	}
+	timed, near := timeAnswer(ctx)
+	return timed, func() {
+		if !e.placed.CompareAndSwap(false, true) {
+			return
+		}
+		if near() {
+			e.limiter(0).Begin(nearFiles)
+			return
+		}
+		e.limiter(0).Climb(firstFiles)
+	}
 }

@@ -1,9 +1,12 @@
 package transfer
 
 import (
+	"context"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,12 +21,21 @@ type distantServer struct {
 	net.Conn // nil: the connection of which only the address is asked for
 	address  net.Addr
 	away     time.Duration
+	err      error // instead of an answer
 }
 
 func (d distantServer) RemoteAddr() net.Addr { return d.address }
 
 func (d distantServer) Do(r *http.Request) (*http.Response, error) {
+	if d.err != nil {
+		return nil, d.err
+	}
 	trace := httptrace.ContextClientTrace(r.Context())
+	if trace == nil {
+		trace = &httptrace.ClientTrace{
+			GotConn: func(httptrace.GotConnInfo) {}, WroteRequest: func(httptrace.WroteRequestInfo) {}, GotFirstResponseByte: func() {},
+		}
+	}
 	trace.GotConn(httptrace.GotConnInfo{Conn: d})
 	trace.WroteRequest(httptrace.WroteRequestInfo{})
 	time.Sleep(d.away)
@@ -67,6 +79,58 @@ func TestNear(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The first answer to a small request decides how many of them are in flight, and only the first.
+func TestNearFiles(t *testing.T) {
+	here, there := &net.TCPAddr{IP: net.IPv6loopback}, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)}
+	upload := func(ctx context.Context, e *Engine) error {
+		_, err := e.putWhole(ctx, "key", "text/plain", strings.NewReader("a"), 1, nil, func() error { return nil }, nil)
+		return err
+	}
+	for name, test := range map[string]struct {
+		server      distantServer
+		work        func(context.Context, *Engine) error
+		concurrency int
+		want        int
+	}{
+		"near":            {distantServer{address: here, away: nearTime - 1}, upload, 0, nearFiles},
+		"a tunnel":        {distantServer{address: here, away: nearTime}, upload, 0, firstFiles},
+		"far":             {distantServer{address: there, away: nearTime - 1}, upload, 0, firstFiles},
+		"the user knows":  {distantServer{address: here, away: nearTime - 1}, upload, 9, 9},
+		"download, near":  {distantServer{address: here, away: nearTime - 1}, download1, 0, nearFiles},
+		"download, far":   {distantServer{address: there, away: time.Second}, download1, 0, firstFiles},
+		"no answer":       {distantServer{address: here, err: errors.New("gone")}, download1, 0, firstFiles},
+		"download, large": {distantServer{address: here, away: nearTime - 1}, downloadLarge, 0, probeFiles},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := &Engine{Bucket: "b", Attempts: 1, Concurrency: test.concurrency, S3: s3.New(s3.Options{
+					Region: "us-east-1", HTTPClient: test.server, RetryMaxAttempts: 1,
+					Credentials: credentials.NewStaticCredentialsProvider("id", "secret", ""), BaseEndpoint: aws.String("http://s3.test"),
+				})}
+				for range 2 {
+					if err := test.work(t.Context(), e); (err == nil) != (test.server.err == nil) && !errors.Is(err, ErrSize) {
+						t.Fatal(err)
+					}
+					if got := e.limiter(1).Limit(); got != test.want {
+						t.Errorf("%d in flight, want %d", got, test.want)
+					}
+				}
+				if got, want := e.FilesNow(2), min(2*test.want, e.FilesAtOnce()); got != want {
+					t.Errorf("%d files under way, want %d", got, want)
+				}
+			})
+		})
+	}
+}
+
+// download1 and downloadLarge ask for an object that turns out to be larger than it should be.
+func download1(ctx context.Context, e *Engine) error {
+	return (&download{engine: e, key: "key", want: 1}).run(ctx)
+}
+func downloadLarge(ctx context.Context, e *Engine) error {
+	return (&download{engine: e, key: "key", want: 5 << 20}).run(ctx)
 }
 
 func TestRangeSize(t *testing.T) {

@@ -41,7 +41,7 @@ const (
 // small files: they need fewer to fill a connection, and more memory each.
 const (
 	firstParts, fewestParts, mostParts = 32, 2, 64
-	firstFiles, fewestFiles, mostFiles = 64, 4, 256
+	firstFiles, fewestFiles, mostFiles = 64, 4, 256 // but see small
 )
 
 // A range is up to mostRange parts long, and there are rangesEach for each that is in flight, so that the last
@@ -167,12 +167,20 @@ type Engine struct {
 	limits sync.Once
 	parts  *limit.Limiter // of requests that move much
 	files  *limit.Limiter // of those that move little
+	placed atomic.Bool    // files knows whether the server is near
 }
 
 // FilesAtOnce is how many files a caller should have under way so that never fewer requests are
 // in flight than allowed.
 func (e *Engine) FilesAtOnce() int {
 	return e.limiter(0).Highest()
+}
+
+// FilesNow is how many files a caller should have under way at present, if it may have so many for each small request
+// in flight: what it does before and after one of them is then not waited for.
+func (e *Engine) FilesNow(each int) int {
+	files := e.limiter(0)
+	return min(each*files.Limit(), files.Highest())
 }
 
 // Throttled tells that the table of records asks for fewer requests: each small file needs two of
@@ -187,7 +195,7 @@ func (e *Engine) limiter(size int64) *limit.Limiter {
 			return
 		}
 		e.parts = e.adaptive(partShare, firstParts, fewestParts, mostParts)
-		e.files = e.adaptive(fileShare, firstFiles, fewestFiles, mostFiles)
+		e.files = e.adaptive(fileShare, probeFiles, fewestFiles, mostFiles)
 	})
 	if size > smallFile {
 		return e.parts

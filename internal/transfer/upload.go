@@ -166,7 +166,12 @@ func (p *wholePut) with(ctx context.Context, c crc) (Object, error) {
 	outcome, err := e.send(ctx, p.slot, p.r, p.size, p.progress, func(ctx context.Context, body io.ReadSeeker) error {
 		in := &s3.PutObjectInput{Bucket: &e.Bucket, Key: &p.key, Body: body, ContentLength: &p.size, ContentType: &p.contentType}
 		in.ChecksumCRC64NVME, in.ChecksumCRC32 = c.fields(sum)
+		answered := func() {}
+		if p.size <= smallFile {
+			ctx, answered = e.small(ctx)
+		}
 		out, err := e.S3.PutObject(ctx, in, once)
+		answered()
 		if err != nil {
 			return orChanged(e.whyRefused(err, c, crc, p.r, p.size), p.unchanged)
 		}
