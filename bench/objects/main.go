@@ -52,7 +52,7 @@ func run(ctx context.Context, endpoint, bucket, dir string) error {
 		return err
 	}
 	upload := func(ctx context.Context, path string) error { return upload(ctx, engine, path) }
-	for failure := range client.InOrderWithin(ctx, paths, engine.FilesAtOnce(), func() int { return engine.FilesNow(4) }, upload) {
+	for failure := range client.InOrderWithin(ctx, paths, engine.FilesAtOnce(), engine.UploadsNow, upload) {
 		err = errors.Join(err, failure)
 	}
 	return err

@@ -137,7 +137,7 @@ func runDownload(ctx context.Context, a *app, opts *downloadOptions) (err error)
 		}
 	}
 
-	return d.report(client.InOrderWithin(ctx, d.targets(files, opts.output), store.Transfer.FilesAtOnce(), func() int { return store.Transfer.FilesNow(2) }, d.one))
+	return d.report(client.InOrderWithin(ctx, d.targets(files, opts.output), store.Transfer.FilesAtOnce(), store.Transfer.DownloadsNow, d.one))
 }
 
 func (o *downloadOptions) check(a *app) error {

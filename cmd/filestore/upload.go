@@ -144,7 +144,7 @@ func runUpload(ctx context.Context, a *app, opts *uploadOptions) (err error) {
 	a.out.columns("ID", "NAME", "SIZE", "TYPE", "STATE")
 	var t tally
 	temporary := false
-	for r := range client.InOrderWithin(ctx, sources, store.Transfer.FilesAtOnce(), func() int { return store.Transfer.FilesNow(4) }, func(ctx context.Context, s source) uploaded {
+	for r := range client.InOrderWithin(ctx, sources, store.Transfer.FilesAtOnce(), store.Transfer.UploadsNow, func(ctx context.Context, s source) uploaded {
 		defer bar.fileEnded()
 		u, err := uploadOne(ctx, a, store.Client, journals, s, opts, bar)
 		u.source, u.err = s, err

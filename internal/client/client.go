@@ -127,8 +127,7 @@ func inOrder[T, R any](ctx context.Context, items iter.Seq[T], limit int, now fu
 		queue := make(chan chan R, 4*limit)
 		running.Go(func() {
 			defer close(queue)
-			workers := newWorkers(limit, func(j job) { j.result <- f(ctx, j.item) })
-			workers.now = now
+			workers := newWorkers(limit, now, func(j job) { j.result <- f(ctx, j.item) })
 			defer workers.wait()
 			for item := range items {
 				j := job{item, make(chan R, 1)}
@@ -163,8 +162,8 @@ type workers[T any] struct {
 	running     sync.WaitGroup
 }
 
-func newWorkers[T any](most int, f func(T)) *workers[T] {
-	return &workers[T]{most: most, f: f, jobs: make(chan T)}
+func newWorkers[T any](most int, now func() int, f func(T)) *workers[T] {
+	return &workers[T]{most: most, now: now, f: f, jobs: make(chan T)}
 }
 
 // do has f called with job, as soon as a worker is free. A worker goes on with the next job, since its

@@ -247,7 +247,7 @@ func (s *sweep) claimAll(ctx context.Context) error {
 	if s.opts.MaxDuration > 0 {
 		scan.Parts = scan.Segments * shortPartsPerSegment
 	}
-	claims := newWorkers(s.claims.Highest(), func(j claimJob) {
+	claims := newWorkers(s.claims.Highest(), nil, func(j claimJob) {
 		done := s.inSlot(j.slot, func() Swept { return s.claim(ctx, j.due) })
 		if done.Err != nil {
 			s.leave(j.due)

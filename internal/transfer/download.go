@@ -129,11 +129,8 @@ func (d *download) run(ctx context.Context) error {
 		in.IfMatch = &d.etag
 		in.Range = aws.String("bytes=" + strconv.FormatInt(d.offset, 10) + "-")
 	}
-	answered := func() {}
-	if d.want >= 0 && d.want <= smallFile {
-		ctx, answered = e.small(ctx)
-	}
-	out, err := e.S3.GetObject(ctx, in, once)
+	timed, answered := e.small(ctx, d.want)
+	out, err := e.S3.GetObject(timed, in, once)
 	answered()
 	if err != nil {
 		return changedIfMismatch(d.key, err)

@@ -53,10 +53,10 @@ func timeAnswer(ctx context.Context) (context.Context, func() (near bool)) {
 	return timed, func() bool { return here.Load() && sent.Load() != nil && took.Load() < int64(nearTime) }
 }
 
-// small returns a context for a small request, and what is to be called when it has ended: the first answer decides how many
-// others may be in flight with those after it.
-func (e *Engine) small(ctx context.Context) (context.Context, func()) {
-	if e.placed.Load() {
+// small returns a context for a request for so many bytes, negative: not known, and what is to be called when it has ended. Of small
+// ones the first answer decides how many others may be in flight with those after it.
+func (e *Engine) small(ctx context.Context, size int64) (context.Context, func()) {
+	if size > smallFile || e.placed.Load() {
 		return ctx, func() {}
 	}
 	timed, near := timeAnswer(ctx)

@@ -3,6 +3,8 @@ package transfer
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -93,15 +95,17 @@ func TestNearFiles(t *testing.T) {
 		work        func(context.Context, *Engine) error
 		concurrency int
 		want        int
+		downloads   int // under way
 	}{
-		"near":            {distantServer{address: here, away: nearTime - 1}, upload, 0, nearFiles},
-		"a tunnel":        {distantServer{address: here, away: nearTime}, upload, 0, firstFiles},
-		"far":             {distantServer{address: there, away: nearTime - 1}, upload, 0, firstFiles},
-		"the user knows":  {distantServer{address: here, away: nearTime - 1}, upload, 9, 9},
-		"download, near":  {distantServer{address: here, away: nearTime - 1}, download1, 0, nearFiles},
-		"download, far":   {distantServer{address: there, away: time.Second}, download1, 0, firstFiles},
-		"no answer":       {distantServer{address: here, err: errors.New("gone")}, download1, 0, firstFiles},
-		"download, large": {distantServer{address: here, away: nearTime - 1}, downloadLarge, 0, probeFiles},
+		"near":            {distantServer{address: here, away: nearTime - 1}, upload, 0, nearFiles, 2 * nearFiles},
+		"a tunnel":        {distantServer{address: here, away: nearTime}, upload, 0, firstFiles, 2 * firstFiles},
+		"far":             {distantServer{address: there, away: nearTime - 1}, upload, 0, firstFiles, 2 * firstFiles},
+		"the user knows":  {distantServer{address: here, away: nearTime - 1}, upload, 9, 9, 9},
+		"download, near":  {distantServer{address: here, away: nearTime - 1}, download1, 0, nearFiles, 2 * nearFiles},
+		"of any size":     {distantServer{address: here, away: nearTime - 1}, downloadAny, 0, nearFiles, 2 * nearFiles},
+		"download, far":   {distantServer{address: there, away: time.Second}, download1, 0, firstFiles, 2 * firstFiles},
+		"no answer":       {distantServer{address: here, err: errors.New("gone")}, download1, 0, firstFiles, 2 * firstFiles},
+		"download, large": {distantServer{address: here, away: nearTime - 1}, downloadLarge, 0, probeFiles, 2 * firstParts},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -117,20 +121,32 @@ func TestNearFiles(t *testing.T) {
 						t.Errorf("%d in flight, want %d", got, test.want)
 					}
 				}
-				if got, want := e.FilesNow(2), min(2*test.want, e.FilesAtOnce()); got != want {
-					t.Errorf("%d files under way, want %d", got, want)
+				if got := e.DownloadsNow(); got != test.downloads {
+					t.Errorf("%d downloads under way, want %d", got, test.downloads)
+				}
+				if got, want := e.UploadsNow(), min(2*test.downloads, e.FilesAtOnce()); got != want {
+					t.Errorf("%d uploads under way, want %d", got, want)
 				}
 			})
 		})
 	}
 }
 
-// download1 and downloadLarge ask for an object that turns out to be larger than it should be.
+// download1 and downloadLarge ask for an object that turns out to be larger than it should be, downloadAny for one of which nobody knows, and
+// gets less than was announced.
 func download1(ctx context.Context, e *Engine) error {
 	return (&download{engine: e, key: "key", want: 1}).run(ctx)
 }
+
 func downloadLarge(ctx context.Context, e *Engine) error {
 	return (&download{engine: e, key: "key", want: 5 << 20}).run(ctx)
+}
+
+func downloadAny(ctx context.Context, e *Engine) error {
+	if err := (&download{engine: e, key: "key", want: -1}).run(ctx); !errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("want %w: %w", io.ErrUnexpectedEOF, err)
+	}
+	return nil
 }
 
 func TestRangeSize(t *testing.T) {

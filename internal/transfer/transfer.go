@@ -41,7 +41,7 @@ const (
 // small files: they need fewer to fill a connection, and more memory each.
 const (
 	firstParts, fewestParts, mostParts = 32, 2, 64
-	firstFiles, fewestFiles, mostFiles = 64, 4, 256 // but see small
+	firstFiles, fewestFiles, mostFiles = 64, 4, 256 // after the first answer: see small
 )
 
 // A range is up to mostRange parts long, and there are rangesEach for each that is in flight, so that the last
@@ -176,11 +176,17 @@ func (e *Engine) FilesAtOnce() int {
 	return e.limiter(0).Highest()
 }
 
-// FilesNow is how many files a caller should have under way at present, if it may have so many for each small request
-// in flight: what it does before and after one of them is then not waited for.
-func (e *Engine) FilesNow(each int) int {
-	files := e.limiter(0)
-	return min(each*files.Limit(), files.Highest())
+// DownloadsNow is how many downloads a caller should have under way at present: what it does before and after the request of
+// one of them is then not waited for.
+func (e *Engine) DownloadsNow() int { return e.filesNow(2) }
+
+// UploadsNow is the same of uploads, each of which also has two writes of its record to wait for.
+func (e *Engine) UploadsNow() int { return e.filesNow(4) }
+
+// filesNow is so many for each request that may be in flight, of either kind.
+func (e *Engine) filesNow(each int) int {
+	small, large := e.limiter(0), e.limiter(MinPartSize)
+	return min(each*max(small.Limit(), large.Limit()), small.Highest())
 }
 
 // Throttled tells that the table of records asks for fewer requests: each small file needs two of

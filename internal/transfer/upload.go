@@ -166,11 +166,8 @@ func (p *wholePut) with(ctx context.Context, c crc) (Object, error) {
 	outcome, err := e.send(ctx, p.slot, p.r, p.size, p.progress, func(ctx context.Context, body io.ReadSeeker) error {
 		in := &s3.PutObjectInput{Bucket: &e.Bucket, Key: &p.key, Body: body, ContentLength: &p.size, ContentType: &p.contentType}
 		in.ChecksumCRC64NVME, in.ChecksumCRC32 = c.fields(sum)
-		answered := func() {}
-		if p.size <= smallFile {
-			ctx, answered = e.small(ctx)
-		}
-		out, err := e.S3.PutObject(ctx, in, once)
+		timed, answered := e.small(ctx, p.size)
+		out, err := e.S3.PutObject(timed, in, once)
 		answered()
 		if err != nil {
 			return orChanged(e.whyRefused(err, c, crc, p.r, p.size), p.unchanged)
@@ -618,8 +615,7 @@ func (u *multipartUpload) whyBroken(ctx context.Context, err error) error {
 	if StatusOf(err) != 0 || errors.Is(err, ErrChanged) || IsUnconnected(err) || ctx.Err() != nil {
 		return err
 	}
-	_, asked := u.engine.S3.ListParts(ctx, &s3.ListPartsInput{Bucket: &u.engine.Bucket, Key: &u.key, UploadId: u.id, MaxParts: aws.Int32(1)})
-	if IsNoSuchUpload(asked) {
+	if asked := u.engine.askUpload(ctx, u.key, u.id); IsNoSuchUpload(asked) {
 		return fmt.Errorf("%w (%w)", asked, err)
 	}
 	return err
@@ -702,7 +698,7 @@ func (e *Engine) abortUpload(ctx context.Context, key string, id *string) error 
 		if err != nil {
 			return err
 		}
-		_, err = e.S3.ListParts(ctx, &s3.ListPartsInput{Bucket: &e.Bucket, Key: &key, UploadId: id, MaxParts: aws.Int32(1)})
+		err = e.askUpload(ctx, key, id)
 		if IsNoSuchUpload(err) {
 			return nil
 		}
@@ -714,6 +710,12 @@ func (e *Engine) abortUpload(ctx context.Context, key string, id *string) error 
 		}
 	}
 	return fmt.Errorf("it is still there after %d tries", abortAttempts)
+}
+
+// askUpload asks for a multipart upload: nil where it is there, and [IsNoSuchUpload] of the error where it isn't.
+func (e *Engine) askUpload(ctx context.Context, key string, id *string) error {
+	_, err := e.S3.ListParts(ctx, &s3.ListPartsInput{Bucket: &e.Bucket, Key: &key, UploadId: id, MaxParts: aws.Int32(1)})
+	return err
 }
 
 // abortAttempts is how often an upload is aborted that does not go away.
