@@ -16,7 +16,7 @@ import (
 
 	"github.com/designfultech/filestore/internal/client"
 	_ "github.com/designfultech/filestore/internal/gcpercent" // as in the program
-	_ "github.com/designfultech/filestore/internal/prefault"  // likewise
+	"github.com/designfultech/filestore/internal/hugepages"
 	"github.com/designfultech/filestore/internal/transfer"
 )
 
@@ -51,6 +51,7 @@ func run(ctx context.Context, endpoint, bucket, dir string) error {
 	if err != nil {
 		return err
 	}
+	hugepages.Reserve() // as in the program
 	upload := func(ctx context.Context, path string) error { return upload(ctx, engine, path) }
 	for failure := range client.InOrderWithin(ctx, paths, engine.FilesAtOnce(), engine.UploadsNow, upload) {
 		err = errors.Join(err, failure)

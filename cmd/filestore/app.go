@@ -38,6 +38,7 @@ type app struct {
 	cause   func() error            // why that context has ended, nil while it has not
 	// bandwidth bounds all connections together; nil until one is opened, and where there is no limit.
 	bandwidth *client.Bandwidth
+	reserve   sync.Once // see expect
 
 	mu    sync.Mutex // guards stderr and what follows
 	bar   *progress  // is wiped before a message, and drawn again by its next step

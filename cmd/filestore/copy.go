@@ -181,6 +181,7 @@ func runCopy(ctx context.Context, a *app, opts *copyOptions) (err error) {
 	if ids != nil {
 		files = len(ids)
 	}
+	a.expect(files, -1)
 	bar := a.startProgress(ctx, "copying", -1, files)
 	defer bar.end()
 	a.out.columns("ID", "NAME", "SIZE", "STATE", "ACTION")

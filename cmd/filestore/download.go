@@ -91,6 +91,7 @@ func runDownload(ctx context.Context, a *app, opts *downloadOptions) (err error)
 		return err
 	}
 
+	a.expect(len(ids), 0)
 	files := store.Downloadable(ctx, ids, opts.nonStored)
 	if opts.output != "" && len(files) != 1 {
 		return usagef("-d DIR takes several", "--output is for a single file")
@@ -99,6 +100,7 @@ func runDownload(ctx context.Context, a *app, opts *downloadOptions) (err error)
 	for _, f := range files {
 		total += max(f.Value.Size, 0)
 	}
+	a.expect(len(files), total)
 	d := &downloads{app: a, client: store.Client, force: opts.force}
 	what := "downloading"
 	if len(files) == 1 {

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/term"
 
 	_ "github.com/designfultech/filestore/internal/gcpercent" // before anything is made
-	_ "github.com/designfultech/filestore/internal/prefault"  // before that
+	_ "github.com/designfultech/filestore/internal/hugepages" // before that
 )
 
 func main() { os.Exit(run(asLambda(os.Args[0], os.LookupEnv, os.Args[1:]))) }

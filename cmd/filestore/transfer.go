@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"github.com/designfultech/filestore/internal/hugepages"
 	"github.com/designfultech/filestore/internal/transfer"
 )
 
@@ -27,6 +28,19 @@ func (o *transferOptions) apply(a *app, e *transfer.Engine) error {
 	}
 	e.PartSize, e.Concurrency = int64(o.partSize), o.concurrency
 	return nil
+}
+
+// Files and bytes, from which on the memory that is reserved saves more than it costs.
+const (
+	manyFiles = 16
+	manyBytes = 16 << 20
+)
+
+// expect prepares for so many files and bytes; below 0 they are not known.
+func (a *app) expect(files int, size int64) {
+	if few := files >= 0 && files < manyFiles && size >= 0 && size < manyBytes; !few {
+		a.reserve.Do(hugepages.Reserve)
+	}
 }
 
 // maxConcurrency is how many connections a command may be told to take.

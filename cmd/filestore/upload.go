@@ -138,6 +138,7 @@ func runUpload(ctx context.Context, a *app, opts *uploadOptions) (err error) {
 		}
 		total += s.size
 	}
+	a.expect(len(sources), total)
 	bar := a.startProgress(ctx, what, total, len(sources))
 	defer bar.end()
 

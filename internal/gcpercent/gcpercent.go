@@ -3,7 +3,7 @@
 // made and thrown away: it costs some megabytes, and saves a tenth of the processor's time with
 // many small files.
 //
-// It has an init function, as only internal/prefault has beside it. What other packages fill before main takes
+// It has an init function, as only internal/hugepages has beside it. What other packages fill before main takes
 // nearly as much memory as there may be before the first collection, which then fell into every
 // start and took a fifth of it. Only who is initialized before them can put that off; packages
 // are initialized in the order of their paths (The Go Programming Language Specification, "Program

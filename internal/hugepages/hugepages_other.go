@@ -1,0 +1,6 @@
+//go:build !linux
+
+package hugepages
+
+// Reserve does something on Linux.
+func Reserve() {}
