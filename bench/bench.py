@@ -407,9 +407,9 @@ class Bench:
         uploads = work in ('up_big', 'up_many', 'put_tiny')
         if s3 and uploads:
             s3.clear(tool.bucket, tool.prefix)
-        if work in ('up_big', 'down_big'):
-            self.warm_up()
         time.sleep(0 if work == 'version' else self.args.settle)
+        if work in ('up_big', 'down_big'):
+            self.warm_up()  # last, since what is free is handed back within two seconds
         env = self.environment(tool, server)
         command = self.fill(tool, server, tool.commands[work], key, many, ids[0])
         before = server.cpu()

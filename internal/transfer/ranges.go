@@ -314,6 +314,18 @@ func (d *rangedDownload) fetchOnce(ctx context.Context, at *int64, to int64, s r
 	return nil
 }
 
+// rangeBufferSize is how much of a range is written at once, in bytes. A file system with large pages clears what the first
+// write to one leaves, and who waits to write is woken half as often as with 256 KiB.
+const rangeBufferSize = 512 << 10
+
+func (e *Engine) rangeBuffer() *[]byte {
+	if b, ok := e.rangeBuffers.Get().(*[]byte); ok {
+		return b
+	}
+	b := make([]byte, rangeBufferSize)
+	return &b
+}
+
 // fileSink writes a range into a file and tells of each piece that is there.
 type fileSink struct {
 	engine *Engine
@@ -332,7 +344,7 @@ type fileSink struct {
 
 func (s *fileSink) room(most int64) []byte {
 	if s.buf == nil {
-		s.buf = s.engine.copyBuffer(most)
+		s.buf = s.engine.rangeBuffer()
 	}
 	return (*s.buf)[:min(int64(len(*s.buf)), most, s.from+s.piece-s.at)]
 }
@@ -367,7 +379,7 @@ func (s *fileSink) end() error {
 // close tells of the piece under way: what came before a failure is as good as any other.
 func (s *fileSink) close() error {
 	if s.buf != nil {
-		s.engine.giveBack(s.buf)
+		s.engine.rangeBuffers.Put(s.buf)
 	}
 	return s.end()
 }

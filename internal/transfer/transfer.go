@@ -156,7 +156,8 @@ type Engine struct {
 	// Backoff is how long to wait after try number 0, 1, ... failed.
 	Backoff func(try int) time.Duration
 
-	buffers sync.Pool // of *[]byte, copyBufferSize each
+	buffers      sync.Pool // of *[]byte, copyBufferSize each
+	rangeBuffers sync.Pool // of *[]byte, rangeBufferSize each
 
 	// What the server was found to know of checksums, see uploadCRC.
 	noCRC64NVME atomic.Bool
