@@ -65,11 +65,26 @@ func Fixed(n int) *Limiter { return &Limiter{limit: n, fixed: true, now: time.No
 func (l *Limiter) Begin(start int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.fixed && l.epoch == 0 && l.window.begin.IsZero() {
-		l.limit = max(l.lowest, min(start, l.highest))
-		l.climbing, l.hold = false, holdWindows
-		l.admit()
+	if l.window.begin.IsZero() {
+		l.settle(start)
 	}
+}
+
+// Settle is [Limiter.Begin] for who has begun with few and learns that it is about right, also after requests have ended. It
+// does nothing once one was throttled.
+func (l *Limiter) Settle(at int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.settle(at)
+}
+
+func (l *Limiter) settle(at int) {
+	if l.fixed || l.epoch != 0 {
+		return
+	}
+	l.limit = max(l.lowest, min(at, l.highest))
+	l.climbing, l.hold = false, holdWindows
+	l.anew()
 }
 
 // Climb sets the bound to climb from, for who has begun with few and learns that more are needed. It does nothing to a higher one, nor
@@ -81,7 +96,13 @@ func (l *Limiter) Climb(start int) {
 		return
 	}
 	l.limit = min(start, l.highest)
-	l.climbing, l.previous, l.rate = true, 0, 0
+	l.climbing = true
+	l.anew()
+}
+
+// anew forgets what was measured with another bound.
+func (l *Limiter) anew() {
+	l.previous, l.rate = 0, 0
 	if !l.window.begin.IsZero() {
 		l.restart()
 	}

@@ -81,6 +81,29 @@ func TestBegin(t *testing.T) {
 	})
 }
 
+// Who learns that few are enough after requests have ended says so then, unless the service has asked for fewer.
+func TestSettle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := limit.New(4, 2, 100)
+		load(t, l, 5, 4096, func(*limit.Slot) {})
+		for asked, want := range map[int]int{32: 32, 1: 2, 1000: 100} {
+			if l.Settle(asked); l.Limit() != want {
+				t.Errorf("told of %d: %d at once, want %d", asked, l.Limit(), want)
+			}
+		}
+		// Nothing is doubled from there, though it would pay.
+		l.Settle(6)
+		if _, most := load(t, l, 8*6, 4096, func(*limit.Slot) { time.Sleep(20 * time.Millisecond) }); most != 6 {
+			t.Errorf("%d at once at most, want 6", most)
+		}
+		l = limit.New(4, 2, 100)
+		load(t, l, 1, 4096, func(slot *limit.Slot) { slot.Throttled() })
+		if l.Settle(32); l.Limit() > 4 {
+			t.Errorf("%d at once after the service asked for fewer", l.Limit())
+		}
+	})
+}
+
 // Who learns that many are needed says so whenever that is; the climb goes on from there.
 func TestClimb(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -17,11 +17,13 @@ const (
 	nearParts = 4
 )
 
-// Small requests begin with probeFiles in flight, of which the first answer tells whether the server is near. Then nearFiles of them keep
-// the processors busy, and more only need more memory; else there are firstFiles at once.
+// Small requests begin with probeFiles in flight. As soon as one is answered from near, nearFiles of them keep the processors busy, and more only need more
+// memory; else there are firstFiles at once: after the first answer from elsewhere, and on this machine, where the first requests of a process are slow on
+// both sides, after probeAnswers.
 const (
-	probeFiles = 4
-	nearFiles  = 32
+	probeFiles   = 4
+	probeAnswers = 8
+	nearFiles    = 32
 )
 
 // IsLoopback reports whether a connection stays on this machine, by TCP.
@@ -31,8 +33,8 @@ func IsLoopback(c net.Conn) bool {
 }
 
 // timeAnswer returns a context for one call, and a function that tells afterwards whether its answer came from
-// a near server.
-func timeAnswer(ctx context.Context) (context.Context, func() (near bool)) {
+// a near server, and whether the connection stays on this machine.
+func timeAnswer(ctx context.Context) (context.Context, func() (near, loopback bool)) {
 	var here atomic.Bool
 	var sent atomic.Pointer[time.Time]
 	var took atomic.Int64 // nanoseconds, of the last try
@@ -50,22 +52,26 @@ func timeAnswer(ctx context.Context) (context.Context, func() (near bool)) {
 			}
 		},
 	})
-	return timed, func() bool { return here.Load() && sent.Load() != nil && took.Load() < int64(nearTime) }
+	return timed, func() (near, loopback bool) {
+		loopback = here.Load()
+		return loopback && sent.Load() != nil && took.Load() < int64(nearTime), loopback
+	}
 }
 
 // small returns a context for a request for so many bytes, negative: not known, and what is to be called when it has ended. Of small
-// ones the first answer decides how many others may be in flight with those after it.
+// ones the first answers decide how many others may be in flight with those after them.
 func (e *Engine) small(ctx context.Context, size int64) (context.Context, func()) {
 	if size > smallFile || e.placed.Load() {
 		return ctx, func() {}
 	}
-	timed, near := timeAnswer(ctx)
+	timed, answer := timeAnswer(ctx)
 	return timed, func() {
-		if !e.placed.CompareAndSwap(false, true) {
+		near, loopback := answer()
+		if !near && loopback && e.probed.Add(1) < probeAnswers || !e.placed.CompareAndSwap(false, true) {
 			return
 		}
-		if near() {
-			e.limiter(0).Begin(nearFiles)
+		if near {
+			e.limiter(0).Settle(nearFiles)
 			return
 		}
 		e.limiter(0).Climb(firstFiles)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,7 +24,8 @@ type distantServer struct {
 	net.Conn // nil: the connection of which only the address is asked for
 	address  net.Addr
 	away     time.Duration
-	err      error // instead of an answer
+	slow     *atomic.Int32 // requests for which it takes longer than nearTime; nil: none
+	err      error         // instead of an answer
 }
 
 func (d distantServer) RemoteAddr() net.Addr { return d.address }
@@ -41,6 +43,9 @@ func (d distantServer) Do(r *http.Request) (*http.Response, error) {
 	trace.GotConn(httptrace.GotConnInfo{Conn: d})
 	trace.WroteRequest(httptrace.WroteRequestInfo{})
 	time.Sleep(d.away)
+	if d.slow != nil && d.slow.Add(-1) >= 0 {
+		time.Sleep(nearTime)
+	}
 	trace.GotFirstResponseByte()
 	header := http.Header{
 		"Etag": {`"1"`}, "X-Amz-Checksum-Crc64nvme": {"AAAAAAAAAAA="}, "X-Amz-Checksum-Type": {"FULL_OBJECT"},
@@ -83,7 +88,7 @@ func TestNear(t *testing.T) {
 	}
 }
 
-// The first answer to a small request decides how many of them are in flight, and only the first.
+// The first answer to a small request that tells anything decides how many of them are in flight, and none after it.
 func TestNearFiles(t *testing.T) {
 	here, there := &net.TCPAddr{IP: net.IPv6loopback}, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)}
 	upload := func(ctx context.Context, e *Engine) error {
@@ -96,16 +101,18 @@ func TestNearFiles(t *testing.T) {
 		concurrency int
 		want        int
 		downloads   int // under way
+		undecided   int // answers
 	}{
-		"near":            {distantServer{address: here, away: nearTime - 1}, upload, 0, nearFiles, 2 * nearFiles},
-		"a tunnel":        {distantServer{address: here, away: nearTime}, upload, 0, firstFiles, 2 * firstFiles},
-		"far":             {distantServer{address: there, away: nearTime - 1}, upload, 0, firstFiles, 2 * firstFiles},
-		"the user knows":  {distantServer{address: here, away: nearTime - 1}, upload, 9, 9, 9},
-		"download, near":  {distantServer{address: here, away: nearTime - 1}, download1, 0, nearFiles, 2 * nearFiles},
-		"of any size":     {distantServer{address: here, away: nearTime - 1}, downloadAny, 0, nearFiles, 2 * nearFiles},
-		"download, far":   {distantServer{address: there, away: time.Second}, download1, 0, firstFiles, 2 * firstFiles},
-		"no answer":       {distantServer{address: here, err: errors.New("gone")}, download1, 0, firstFiles, 2 * firstFiles},
-		"download, large": {distantServer{address: here, away: nearTime - 1}, downloadLarge, 0, probeFiles, 2 * firstParts},
+		"near":            {distantServer{address: here, away: nearTime - 1}, upload, 0, nearFiles, 2 * nearFiles, 0},
+		"a tunnel":        {distantServer{address: here, away: nearTime}, download1, 0, firstFiles, 2 * firstFiles, probeAnswers - 1},
+		"slow at first":   {distantServer{address: here, away: time.Millisecond, slow: slowFirst(5)}, download1, 0, nearFiles, 2 * nearFiles, 5},
+		"far":             {distantServer{address: there, away: nearTime - 1}, upload, 0, firstFiles, 2 * firstFiles, 0},
+		"the user knows":  {distantServer{address: here, away: nearTime - 1}, upload, 9, 9, 9, 0},
+		"download, near":  {distantServer{address: here, away: nearTime - 1}, download1, 0, nearFiles, 2 * nearFiles, 0},
+		"of any size":     {distantServer{address: here, away: nearTime - 1}, downloadAny, 0, nearFiles, 2 * nearFiles, 0},
+		"download, far":   {distantServer{address: there, away: time.Second}, download1, 0, firstFiles, 2 * firstFiles, 0},
+		"no answer":       {distantServer{address: here, err: errors.New("gone")}, download1, 0, firstFiles, 2 * firstFiles, 0},
+		"download, large": {distantServer{address: here, away: nearTime - 1}, downloadLarge, 0, probeFiles, 2 * firstParts, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -113,12 +120,20 @@ func TestNearFiles(t *testing.T) {
 					Region: "us-east-1", HTTPClient: test.server, RetryMaxAttempts: 1,
 					Credentials: credentials.NewStaticCredentialsProvider("id", "secret", ""), BaseEndpoint: aws.String("http://s3.test"),
 				})}
-				for range 2 {
+				for n := range test.undecided + 2 {
+					if got := e.limiter(1).Limit(); test.undecided > 0 && n <= test.undecided && got != probeFiles {
+						t.Errorf("%d in flight after %d answers, want %d", got, n, probeFiles)
+					}
+					slot, err := e.limiter(1).Acquire(t.Context()) // a request before it has ended
+					if err != nil {
+						t.Fatal(err)
+					}
+					slot.Release(1)
 					if err := test.work(t.Context(), e); (err == nil) != (test.server.err == nil) && !errors.Is(err, ErrSize) {
 						t.Fatal(err)
 					}
-					if got := e.limiter(1).Limit(); got != test.want {
-						t.Errorf("%d in flight, want %d", got, test.want)
+					if got := e.limiter(1).Limit(); n >= test.undecided && got != test.want {
+						t.Errorf("%d in flight after %d answers, want %d", got, n+1, test.want)
 					}
 				}
 				if got := e.DownloadsNow(); got != test.downloads {
@@ -130,6 +145,12 @@ func TestNearFiles(t *testing.T) {
 			})
 		})
 	}
+}
+
+func slowFirst(requests int32) *atomic.Int32 {
+	n := new(atomic.Int32)
+	n.Store(requests)
+	return n
 }
 
 // download1 and downloadLarge ask for an object that turns out to be larger than it should be, downloadAny for one of which nobody knows, and

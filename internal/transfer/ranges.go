@@ -46,12 +46,12 @@ func (e *Engine) Version(ctx context.Context, key string, size int64) (Version, 
 
 // version is Version, and asks in any case.
 func (e *Engine) version(ctx context.Context, key string, size int64) (Version, error) {
-	timed, near := timeAnswer(ctx)
+	timed, answer := timeAnswer(ctx)
 	head, err := e.S3.HeadObject(timed, &s3.HeadObjectInput{Bucket: &e.Bucket, Key: &key, ChecksumMode: types.ChecksumModeEnabled})
 	if err != nil {
 		return Version{}, err
 	}
-	if near() {
+	if near, _ := answer(); near {
 		e.limiter(e.partSize()).Begin(nearParts)
 	}
 	v := Version{ETag: aws.ToString(head.ETag), Size: aws.ToInt64(head.ContentLength), head: head}

@@ -169,6 +169,7 @@ type Engine struct {
 	parts  *limit.Limiter // of requests that move much
 	files  *limit.Limiter // of those that move little
 	placed atomic.Bool    // files knows whether the server is near
+	probed atomic.Int32   // answers that have not told
 }
 
 // FilesAtOnce is how many files a caller should have under way so that never fewer requests are

@@ -473,7 +473,7 @@ func (e *Engine) createWith(ctx context.Context, key, contentType string, c crc,
 	}
 	createCtx, cancel := Outlive(ctx)
 	defer cancel()
-	timed, near := timeAnswer(createCtx)
+	timed, answer := timeAnswer(createCtx)
 	created, err := e.S3.CreateMultipartUpload(timed, in)
 	if err == nil && aws.ToString(created.UploadId) == "" {
 		err = errEmptyAnswer
@@ -496,8 +496,9 @@ func (e *Engine) createWith(ctx context.Context, key, contentType string, c crc,
 		// is one without parts, which the sweep of old uploads removes.
 		_ = e.abortUploads(ctx, key, created.UploadId)
 	}
+	near, _ := answer()
 	return &multipartUpload{
-		engine: e, key: key, id: created.UploadId, crc: c, known: string(created.ChecksumAlgorithm) == c.name, near: near(),
+		engine: e, key: key, id: created.UploadId, crc: c, known: string(created.ChecksumAlgorithm) == c.name, near: near,
 	}, nil
 }
 
