@@ -318,14 +318,6 @@ func (d *rangedDownload) fetchOnce(ctx context.Context, at *int64, to int64, s r
 // write to one leaves, and who waits to write is woken half as often as with 256 KiB.
 const rangeBufferSize = 512 << 10
 
-func (e *Engine) rangeBuffer() *[]byte {
-	if b, ok := e.rangeBuffers.Get().(*[]byte); ok {
-		return b
-	}
-	b := make([]byte, rangeBufferSize)
-	return &b
-}
-
 // fileSink writes a range into a file and tells of each piece that is there.
 type fileSink struct {
 	engine *Engine
@@ -344,7 +336,7 @@ type fileSink struct {
 
 func (s *fileSink) room(most int64) []byte {
 	if s.buf == nil {
-		s.buf = s.engine.rangeBuffer()
+		s.buf = pooled(&s.engine.rangeBuffers, rangeBufferSize)
 	}
 	return (*s.buf)[:min(int64(len(*s.buf)), most, s.from+s.piece-s.at)]
 }

@@ -250,10 +250,15 @@ func (e *Engine) copyBuffer(size int64) *[]byte {
 		b := make([]byte, max(size, 1))
 		return &b
 	}
-	if b, ok := e.buffers.Get().(*[]byte); ok {
+	return pooled(&e.buffers, copyBufferSize)
+}
+
+// pooled returns a buffer out of a pool of those of one size, in bytes, or a new one.
+func pooled(pool *sync.Pool, size int) *[]byte {
+	if b, ok := pool.Get().(*[]byte); ok {
 		return b
 	}
-	b := make([]byte, copyBufferSize)
+	b := make([]byte, size)
 	return &b
 }
 
