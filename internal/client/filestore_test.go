@@ -180,9 +180,11 @@ type doer func(*http.Request) (*http.Response, error)
 
 func (d doer) Do(r *http.Request) (*http.Response, error) { return d(r) }
 
+const tries = 3
+
 func quickRetries() aws.Retryer {
-	return retry.NewStandard(func(o *retry.StandardOptions) {
-		o.MaxAttempts, o.MaxBackoff = 3, time.Millisecond
+	return testserver.Retryer(func(o *retry.StandardOptions) {
+		o.MaxAttempts, o.MaxBackoff = tries, time.Millisecond
 	})
 }
 
@@ -278,10 +280,7 @@ func (f *filestore) failRecords(when faultproxy.When, failing ...transition) {
 	for _, tr := range failing {
 		times := faultproxy.Always()
 		if tr == onUploaded && !slices.Contains(failing, onDelete) {
-			times = faultproxy.First(3) // all tries of the one call
-			if when == faultproxy.After {
-				times = faultproxy.First(1) // an answer that breaks off is not asked for again
-			}
+			times = faultproxy.First(tries) // all of the one call
 		}
 		f.dynamoFaults.Inject(faultproxy.Operation(tr.operation), times, fault)
 	}

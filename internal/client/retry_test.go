@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -143,6 +144,27 @@ func TestRetriesOfRecords(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// An answer that breaks off is asked for again: it is no malformed one.
+func TestRetriesOfRecordsThatBreakOff(t *testing.T) {
+	var calls atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		body := `{"Responses":{"files":[{"id":{"S":"a"},"name":{"S":"a.txt"}}]}}`
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		if calls.Add(1) < 3 {
+			body = body[:40]
+		}
+		_, _ = io.WriteString(w, body) // a failure shows in the answer
+	}))
+	defer server.Close()
+	table := dynamo.New(dynamodb.NewFromConfig(place(func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, server.Listener.Addr().String())
+	})), "files")
+	got, err := table.Get(t.Context(), []string{"a"})
+	if n := calls.Load(); err != nil || got["a"].Name != "a.txt" || n != 3 {
+		t.Errorf("%d calls: %+v, %v", n, got, err)
 	}
 }
 

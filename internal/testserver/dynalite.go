@@ -4,15 +4,18 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 )
@@ -115,11 +118,24 @@ func (a *awaited) String() string {
 }
 
 // DynamoDB returns a client of the DynamoDB at endpoint, with credentials such as dynalite
-// takes: any.
+// takes: any. It asks again where an answer breaks off, as the program does: dynalite's do, once in some thousand tests.
 func DynamoDB(endpoint string, optFns ...func(*dynamodb.Options)) *dynamodb.Client {
 	return dynamodb.New(dynamodb.Options{
 		Region:       "us-east-1",
 		BaseEndpoint: aws.String(endpoint),
 		Credentials:  credentials.NewStaticCredentialsProvider("test", "test", ""),
+		Retryer:      Retryer(),
 	}, optFns...)
+}
+
+// Retryer returns the SDK's standard one, which tries again what breaks off too: the SDK takes that for a malformed answer.
+func Retryer(optFns ...func(*retry.StandardOptions)) aws.Retryer {
+	return retry.NewStandard(append([]func(*retry.StandardOptions){func(o *retry.StandardOptions) {
+		o.Retryables = append(slices.Clip(o.Retryables), retry.IsErrorRetryableFunc(func(err error) aws.Ternary {
+			if errors.Is(err, io.ErrUnexpectedEOF) {
+				return aws.TrueTernary
+			}
+			return aws.UnknownTernary
+		}))
+	}}, optFns...)...)
 }
