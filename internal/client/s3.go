@@ -40,6 +40,11 @@ type httpOptions struct{ alwaysKernel bool }
 // is slower; for tests.
 func AlwaysByKernel() HTTPOption { return func(o *httpOptions) { o.alwaysKernel = true } }
 
+// nearSendBuffer is the size, in bytes, of the socket's buffer for what is sent to a server on this machine. The kernel would let it
+// grow to MiB, and what waits there is no longer in the processor's cache when the server receives it
+// (docs/performance.md). There is no way so long that the connection needed it.
+const nearSendBuffer = 128 << 10
+
 // DialFunc opens a connection, as net.Dialer.DialContext does.
 type DialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
@@ -65,9 +70,17 @@ func HTTPClient(stall time.Duration, dial DialFunc, options ...HTTPOption) *awsh
 				return nil, err
 			}
 			watched := &watchedConn{Conn: conn, stall: stall, buffers: buffers}
+			tcp, ok := conn.(*net.TCPConn)
+			if !ok {
+				return watched, nil
+			}
+			near := transfer.IsLoopback(tcp)
+			if near {
+				_ = tcp.SetWriteBuffer(nearSendBuffer) // fails for a connection that is broken, which shows in the request
+			}
 			// What was copied through memory, and is in the processor's cache, is cheaper for a server on this machine to
 			// receive than the kernel's copying was for us.
-			if tcp, ok := conn.(*net.TCPConn); ok && (o.alwaysKernel || !transfer.IsLoopback(tcp)) {
+			if o.alwaysKernel || !near {
 				watched.kernel = tcp
 			}
 			return watched, nil
