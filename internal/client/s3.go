@@ -40,15 +40,6 @@ type httpOptions struct{ alwaysKernel bool }
 // is slower; for tests.
 func AlwaysByKernel() HTTPOption { return func(o *httpOptions) { o.alwaysKernel = true } }
 
-// nearSendBuffer is the size, in bytes, of the socket's buffer for what is sent to a server on this machine. The kernel would let it
-// grow to MiB, and what waits there is no longer in the processor's cache when the server receives it
-// (docs/performance.md). A way of a few ms, such as a delay that is set up for tests, needs more: a connection that took
-// longer than nearDial is left as it is.
-const (
-	nearSendBuffer = 128 << 10
-	nearDial       = 3 * time.Millisecond
-)
-
 // DialFunc opens a connection, as net.Dialer.DialContext does.
 type DialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
@@ -69,9 +60,7 @@ func HTTPClient(stall time.Duration, dial DialFunc, options ...HTTPOption) *awsh
 	buffers := new(bodyBuffers)
 	return awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
 		t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-			begin := time.Now()
 			conn, err := dial(ctx, network, addr)
-			took := time.Since(begin)
 			if err != nil {
 				return nil, err
 			}
@@ -81,8 +70,8 @@ func HTTPClient(stall time.Duration, dial DialFunc, options ...HTTPOption) *awsh
 				return watched, nil
 			}
 			near := transfer.IsLoopback(tcp)
-			if near && took < nearDial {
-				_ = tcp.SetWriteBuffer(nearSendBuffer) // fails for a connection that is broken, which shows in the request
+			if near {
+				boundSendBuffer(tcp)
 			}
 			// What was copied through memory, and is in the processor's cache, is cheaper for a server on this machine to
 			// receive than the kernel's copying was for us.
