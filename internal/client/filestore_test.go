@@ -180,6 +180,7 @@ type doer func(*http.Request) (*http.Response, error)
 
 func (d doer) Do(r *http.Request) (*http.Response, error) { return d(r) }
 
+// tries is how often quickRetries has a request sent.
 const tries = 3
 
 func quickRetries() aws.Retryer {

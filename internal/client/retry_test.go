@@ -159,9 +159,9 @@ func TestRetriesOfRecordsThatBreakOff(t *testing.T) {
 		_, _ = io.WriteString(w, body) // a failure shows in the answer
 	}))
 	defer server.Close()
-	table := dynamo.New(dynamodb.NewFromConfig(place(func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, server.Listener.Addr().String())
-	})), "files")
+	cfg := place(nil)
+	cfg.BaseEndpoint = &server.URL
+	table := dynamo.New(dynamodb.NewFromConfig(cfg), "files")
 	got, err := table.Get(t.Context(), []string{"a"})
 	if n := calls.Load(); err != nil || got["a"].Name != "a.txt" || n != 2 {
 		t.Errorf("%d calls: %+v, %v", n, got, err)

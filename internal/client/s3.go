@@ -65,18 +65,14 @@ func HTTPClient(stall time.Duration, dial DialFunc, options ...HTTPOption) *awsh
 				return nil, err
 			}
 			watched := &watchedConn{Conn: conn, stall: stall, buffers: buffers}
-			tcp, ok := conn.(*net.TCPConn)
-			if !ok {
-				return watched, nil
-			}
-			near := transfer.IsLoopback(tcp)
-			if near {
-				boundSendBuffer(tcp)
-			}
 			// What was copied through memory, and is in the processor's cache, is cheaper for a server on this machine to
-			// receive than the kernel's copying was for us.
-			if o.alwaysKernel || !near {
-				watched.kernel = tcp
+			// receive than the kernel's copying was for us, as long as it does not wait long.
+			if tcp, ok := conn.(*net.TCPConn); ok {
+				if o.alwaysKernel || !transfer.IsLoopback(tcp) {
+					watched.kernel = tcp
+				} else {
+					boundSendBuffer(tcp)
+				}
 			}
 			return watched, nil
 		}

@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -39,7 +40,11 @@ func TestSendBufferOfNearServer(t *testing.T) {
 			t.Fatal(err)
 		}
 		var size int
-		if err := raw.Control(func(fd uintptr) { size, err = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_SNDBUF) }); err != nil {
+		var sizeErr error
+		err = raw.Control(func(fd uintptr) {
+			size, sizeErr = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_SNDBUF)
+		})
+		if err := errors.Join(err, sizeErr); err != nil {
 			t.Fatal(err)
 		}
 		resp.Body.Close() // until then the connection is open

@@ -118,7 +118,7 @@ func (a *awaited) String() string {
 }
 
 // DynamoDB returns a client of the DynamoDB at endpoint, with credentials such as dynalite
-// takes: any. It asks again where an answer breaks off, as the program does: dynalite's do, once in some thousand tests.
+// takes: any. It asks again where an answer breaks off, as the program does: one of dynalite was seen to.
 func DynamoDB(endpoint string, optFns ...func(*dynamodb.Options)) *dynamodb.Client {
 	return dynamodb.New(dynamodb.Options{
 		Region:       "us-east-1",
